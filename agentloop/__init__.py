@@ -1,0 +1,70 @@
+"""agentloop: graphs of generator, critic and reviser that make training data one can ask why.
+
+    import agentloop as al
+
+    run = al.run("grounded_qa", seeds="passages.jsonl", store="qa.duckdb", accept=20)
+    run.export("qa.jsonl", shape="messages")
+
+Names are resolved on first use: importing agentloop loads neither litellm nor langgraph.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agentloop.checks import Check, fail, passed
+    from agentloop.errors import AgentloopError, UserError
+    from agentloop.loop import Recipe, standard_graph
+    from agentloop.models.scripted import ScriptedModel
+    from agentloop.recipes import find_recipe
+    from agentloop.records import Attempt, Candidate, Grade, Item, Mark, Seed, Verdict
+    from agentloop.rubric import Rubric
+    from agentloop.runner import Run, arun, run
+    from agentloop.store import Store
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "AgentloopError": "errors",
+    "Attempt": "records",
+    "Candidate": "records",
+    "Check": "checks",
+    "Grade": "records",
+    "Item": "records",
+    "Mark": "records",
+    "Recipe": "loop",
+    "Rubric": "rubric",
+    "Run": "runner",
+    "ScriptedModel": "models.scripted",
+    "Seed": "records",
+    "Store": "store",
+    "UserError": "errors",
+    "Verdict": "records",
+    "arun": "runner",
+    "fail": "checks",
+    "find_recipe": "recipes",
+    "passed": "checks",
+    "run": "runner",
+    "standard_graph": "loop",
+}
+__all__ = sorted(_HOME)
+
+# In a bare checkout `agentloop.graphs` and `agentloop.prompts` lie beside the package, not in it.
+_checkout = Path(__file__).resolve().parent.parent
+if not (Path(__file__).parent / "graphs").is_dir() and (_checkout / "graphs").is_dir():
+    __path__.append(str(_checkout))
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module `agentloop` has no attribute `{name}`")
+    value = getattr(import_module(f"agentloop.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,296 @@
+"""The agents of one item: prompt → model → record, with repair of malformed replies.
+
+Enters: a seed's fields, a candidate, a critique. Leaves: a candidate, a grade; or the error that
+becomes the item's verdict. Refuses to know: rounds left, thresholds, the store, the graph.
+
+The critic grades in one of two ways, a property of its model and not of the rubric:
+written (one call, for each criterion a quote or reason, then the level), or by log-probabilities (one
+token a criterion, nothing reasoned before it; quotes and reasons are asked apart afterwards).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from agentloop.errors import AgentloopError, MalformedReply, RefusedRequest, ReplyError
+from agentloop.models.base import CallKey, Reply
+from agentloop.models.channel import Channel
+from agentloop.models.replies import read_object, read_text
+from agentloop.prompting import Message, Prompt
+from agentloop.records import Candidate, Critique, Grade, Json, Mark
+from agentloop.rubric import YES_NO, Criterion, Rubric, verify_quote
+
+MAX_REPAIRS = 2
+REFERENCE_TOKENS = 160
+ALL, REFERENCE, EVIDENCE = "+all", "+reference", "+evidence"
+"""Places of calls that belong to no single criterion; no criterion can have these names."""
+
+T = TypeVar("T")
+
+
+class _NoLogprobs(AgentloopError):
+    """The critic's endpoint gave no log-probabilities."""
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A candidate and what it was written by."""
+
+    candidate: Candidate
+    model: str
+    prompt: str
+    """Content hash of the prompt."""
+
+
+@dataclass(frozen=True)
+class Agents:
+    """Generator, critic and reviser of one item."""
+
+    item: str
+    channels: Mapping[str, Channel]
+    prompts: Mapping[str, Prompt]
+    rubric: Rubric
+    candidate: type[Candidate]
+
+    async def generate(self, seed: Json, inputs: Json) -> Draft:
+        """Write the first draft. Raises ReplyError or ModelError."""
+        messages = self.prompts["generate"].render(seed=seed, inputs=inputs)
+        return await self._draft("generator", 0, "generate", messages)
+
+    async def revise(self, seed: Json, candidate: Json, critique: Critique, round: int) -> Draft:
+        """Write a draft from its parent and the evidence against it; never shown a score."""
+        messages = self.prompts["revise"].render(
+            seed=seed, candidate=candidate, marks=critique.marks, checks=critique.checks
+        )
+        return await self._draft("reviser", round, "revise", messages)
+
+    async def grade(self, seed: Json, candidate: Json, round: int) -> Grade:
+        """Grade a candidate; the critic is told neither the round nor the parent.
+
+        Raises ReplyError when the critic cannot be read: that is `ungradable`, never a low mark.
+        """
+        reference = ""
+        if self.rubric.reference:
+            reference = await self._reference(seed, candidate, round)
+        given = {"seed": seed, "candidate": candidate, "reference": reference}
+        critic = self.channels["critic"].endpoint
+        if critic.logprobs:
+            try:
+                marks = await self._marks_by_logprobs(given, round)
+            except _NoLogprobs:
+                critic.no_logprobs()
+                marks = await self._written_marks(given, round)
+        else:
+            marks = await self._written_marks(given, round)
+        names = ("critique", "ask", "evidence", "reference")
+        return Grade(
+            marks=marks,
+            score=self.rubric.score(marks),
+            rubric=self.rubric.hash,
+            model=critic.name,
+            reference=reference,
+            prompts={name: self.prompts[name].hash for name in names if name in self.prompts},
+        )
+
+    async def _draft(
+        self, role: str, round: int, prompt: str, messages: tuple[Message, ...]
+    ) -> Draft:
+        def read(reply: Reply) -> Candidate:
+            return read_candidate(self.candidate, read_object(reply))
+
+        schema = self.candidate.model_json_schema()
+        candidate = await self._ask(CallKey(role, round), messages, read, schema)
+        channel = self.channels[role]
+        return Draft(candidate, channel.endpoint.name, self.prompts[prompt].hash)
+
+    async def _reference(self, seed: Json, candidate: Json, round: int) -> str:
+        """Let the critic answer by itself, greedily, before it judges."""
+        messages = self.prompts["reference"].render(seed=seed, candidate=candidate)
+        reply = await self.channels["critic"].ask(
+            self.item,
+            CallKey("critic", round, REFERENCE),
+            messages,
+            max_tokens=REFERENCE_TOKENS,
+            temperature=0.0,
+        )
+        if reply.finish_reason == "length":
+            return reply.text.strip()
+        return read_text(reply)
+
+    async def _written_marks(self, given: Json, round: int) -> tuple[Mark, ...]:
+        messages = self.prompts["critique"].render(criteria=self.rubric.criteria, **given)
+
+        def read(reply: Reply) -> tuple[Mark, ...]:
+            return self.rubric.read_marks(read_object(reply), given["seed"], given["candidate"])
+
+        return await self._ask(CallKey("critic", round, ALL), messages, read, self.rubric.schema)
+
+    async def _marks_by_logprobs(self, given: Json, round: int) -> tuple[Mark, ...]:
+        looks = [self._look(criterion, given, round) for criterion in self.rubric.criteria]
+        marks = await _all(looks)
+        return await self._with_evidence(marks, given, round)
+
+    async def _look(self, criterion: Criterion, given: Json, round: int) -> Mark:
+        """Ask one criterion with one token."""
+        words = options(criterion)
+        listed = [{"word": w, "level": x} for w, x in zip(words, criterion.levels, strict=True)]
+        messages = self.prompts["ask"].render(criterion=criterion, options=listed, **given)
+        try:
+            reply = await self.channels["critic"].ask(
+                self.item,
+                CallKey("critic", round, criterion.name),
+                messages,
+                max_tokens=1,
+                temperature=0.0,
+                logprobs=True,
+            )
+        except RefusedRequest as error:
+            raise _NoLogprobs(str(error)) from error
+        if not reply.logprobs:
+            raise _NoLogprobs("the reply holds none")
+        shares = option_shares(reply.logprobs[0], words)
+        best = max(range(len(words)), key=shares.__getitem__)
+        expected = math.fsum(i * share for i, share in enumerate(shares)) / (len(words) - 1)
+        return Mark(
+            criterion=criterion.name,
+            level=criterion.levels[best],
+            value=min(1.0, max(0.0, expected)),
+            how="logprobs",
+        )
+
+    async def _with_evidence(
+        self, marks: Sequence[Mark], given: Json, round: int
+    ) -> tuple[Mark, ...]:
+        """Ask apart for the quotes that marks need and the reasons that a reviser needs."""
+        wanted = wanted_evidence(self.rubric, marks)
+        if not wanted:
+            return tuple(marks)
+        messages = self.prompts["evidence"].render(wanted=wanted, **given)
+
+        def read(reply: Reply) -> tuple[Mark, ...]:
+            said = read_object(reply)
+            return tuple(self._evident(mark, said, given) for mark in marks)
+
+        key = CallKey("critic", round, EVIDENCE)
+        return await self._ask(key, messages, read, evidence_schema(wanted))
+
+    def _evident(self, mark: Mark, said: Json, given: Json) -> Mark:
+        """Return a mark with its evidence; MalformedReply when a needed quote does not stand."""
+        text = said.get(mark.criterion, "")
+        if not isinstance(text, str):
+            raise MalformedReply(f"`{mark.criterion}` must be text")
+        criterion = self.rubric.criterion(mark.criterion)
+        if criterion.needs_quote(mark.level):
+            verify_quote(criterion, mark.level, text, given["seed"], given["candidate"])
+            return mark.model_copy(update={"quote": text.strip()})
+        return mark.model_copy(update={"reason": text.strip()})
+
+    async def _ask(
+        self,
+        key: CallKey,
+        messages: tuple[Message, ...],
+        read: Callable[[Reply], T],
+        schema: Json,
+    ) -> T:
+        """Ask until the reply can be read, at most twice again with what was wrong with it."""
+        repair = 0
+        while True:
+            place = key._replace(repair=repair)
+            reply = await self.channels[key.role].ask(self.item, place, messages, schema=schema)
+            try:
+                return read(reply)
+            except ReplyError as error:
+                if repair == MAX_REPAIRS:
+                    error.text = error.text or reply.text
+                    raise
+                repair += 1
+                messages = (*messages, *_complaint(reply, error))
+
+
+def _complaint(reply: Reply, error: ReplyError) -> tuple[Message, Message]:
+    said = {"role": "assistant", "content": reply.text or "(nothing)"}
+    wrong = f"This cannot be used: {error}. Answer again, with the JSON object only."
+    return said, {"role": "user", "content": wrong}
+
+
+async def _all(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Await all; raise the first failure only when every paid call has come home."""
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    done: list[T] = []
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+        done.append(result)
+    return done
+
+
+def read_candidate(kind: type[Candidate], data: Json) -> Candidate:
+    """Return a candidate of the recipe's type; MalformedReply says what is wrong with it."""
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise MalformedReply(f"`{place}`: {first['msg']}") from error
+
+
+def options(criterion: Criterion) -> tuple[str, ...]:
+    """Return the one-token word for each level: Yes and No, else digits from 1."""
+    if criterion.levels == YES_NO:
+        return ("No", "Yes")
+    return tuple(str(index + 1) for index in range(len(criterion.levels)))
+
+
+def option_shares(top: Mapping[str, float], words: Sequence[str]) -> list[float]:
+    """Return the probability of each word among the words; MalformedReply when none occurs.
+
+    Tokens are compared without case and surrounding space, so that `Yes` and ` yes` count together.
+    """
+    mass = dict.fromkeys((word.casefold() for word in words), 0.0)
+    for token, logprob in top.items():
+        word = token.strip().casefold()
+        if word in mass:
+            mass[word] += math.exp(min(logprob, 0.0))
+    total = math.fsum(mass.values())
+    if total <= 0:
+        raise MalformedReply(f"none of {', '.join(f'`{w}`' for w in words)} was considered")
+    return [mass[word.casefold()] / total for word in words]
+
+
+def wanted_evidence(rubric: Rubric, marks: Sequence[Mark]) -> list[Json]:
+    """Return what to ask apart: quotes above the lowest level, reasons below the top."""
+    wanted = []
+    for mark in marks:
+        criterion = rubric.criterion(mark.criterion)
+        quote = criterion.needs_quote(mark.level)
+        if quote or mark.level != criterion.top:
+            need = "quote" if quote else "reason"
+            wanted.append(
+                {"name": mark.criterion, "ask": criterion.ask, "level": mark.level, "need": need}
+            )
+    return wanted
+
+
+def evidence_schema(wanted: Sequence[Json]) -> Json:
+    """Return the JSON schema of the evidence: one text a criterion."""
+    names = [entry["name"] for entry in wanted]
+    return {
+        "type": "object",
+        "properties": {name: {"type": "string"} for name in names},
+        "required": names,
+        "additionalProperties": False,
+    }
+
+
+def critique_of(grade: Grade | None, failed: Sequence[Json], rubric: Rubric) -> Critique:
+    """Return what a reviser is shown: failed checks, and marks below the top with their evidence."""
+    marks = rubric.below_top(grade) if grade else ()
+    return Critique(marks=marks, checks=tuple(failed))
+
+

@@ -1,0 +1,81 @@
+"""Checks: deterministic verifiers that look at a candidate before any judge is paid.
+
+Enters: a candidate and its seed, as plain JSON. Leaves: a `CheckResult` each, with the evidence that
+the reviser is shown word for word. Refuses to know: models, scores, rounds.
+
+A check of one's own is a function with a name and its settings:
+
+    def no_shouting(candidate, seed):
+        loud = candidate["answer"].isupper()
+        return fail("the answer is in capitals") if loud else passed()
+
+    recipe = Recipe(..., checks=[Check("no_shouting", no_shouting)])
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from agentloop.records import CheckResult, Json, digest
+
+
+class Finding(NamedTuple):
+    """What a check function returns; `fraction` is the share that passed, 0..1."""
+
+    passed: bool
+    evidence: str = ""
+    fraction: float = 1.0
+
+
+def passed() -> Finding:
+    """Return that there is nothing to repair."""
+    return Finding(True)
+
+
+def fail(evidence: str, fraction: float = 0.0) -> Finding:
+    """Return what is wrong, in words that a reviser can act on."""
+    return Finding(False, evidence, fraction)
+
+
+CheckFunction = Callable[[Json, Json], Finding]
+
+
+@dataclass(frozen=True)
+class Check:
+    """A named check: `run(candidate, seed)`; its settings and code belong to a run's identity."""
+
+    name: str
+    run: CheckFunction
+    settings: Json = field(default_factory=dict)
+    veto: bool = True
+
+    @property
+    def hash(self) -> str:
+        """Name a check by its settings and its source text, where Python can show it."""
+        try:
+            source = inspect.getsource(self.run)
+        except (OSError, TypeError):
+            source = ""
+        return digest({"settings": self.settings, "veto": self.veto, "source": source}, 8)
+
+
+def run_checks(
+    checks: Sequence[Check], candidate: Json, seed: Json
+) -> tuple[CheckResult, ...]:
+    """Run every check, so that a reviser sees all failures at once."""
+    results = []
+    for check in checks:
+        found = check.run(candidate, seed)
+        results.append(
+            CheckResult(
+                name=check.name,
+                passed=found.passed,
+                evidence=found.evidence,
+                fraction=found.fraction,
+                veto=check.veto,
+            )
+        )
+    return tuple(results)

@@ -1,0 +1,87 @@
+"""`agentloop run`: a recipe to its target."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def apply(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return apply
+
+
+_what = _options(
+    click.argument("recipe"),
+    click.option("--seeds", metavar="FILE", help="JSONL, JSON, CSV, Parquet or duckdb:FILE?SELECT …"),
+    click.option("--store", metavar="FILE", help="DuckDB file, made if it is not there"),
+    click.option("--accept", type=int, metavar="N", help="go on until N items are accepted"),
+    click.option("--items", type=int, metavar="N", help="settle N items; with --accept, at most N"),
+    click.option("--per-seed", type=int, metavar="N", help="use a seed up to N times  [4]"),
+    click.option("--run", "run_name", metavar="NAME", help="the run's name  [the recipe's]"),
+    click.option("--map", "mapping", multiple=True, metavar="A=B", help="the recipe's field A is B"),
+)
+_models = _options(
+    click.option("--model", metavar="SPEC", help="openai/…, anthropic/…, ollama/…, local  [local]"),
+    click.option("--generator", metavar="SPEC", help="model of one role"),
+    click.option("--critic", metavar="SPEC", help="model of one role"),
+    click.option("--reviser", metavar="SPEC", help="model of one role"),
+    click.option("--base-url", metavar="URL", help="an OpenAI-compatible endpoint"),
+    click.option("--client", metavar="NAME", help="auto, direct or litellm  [auto]"),
+)
+_how = _options(
+    click.option("--rubric", metavar="FILE", help="your rubric.yaml"),
+    click.option("--prompts", metavar="DIR", help="your prompts, before the recipe's"),
+    click.option("--max-rounds", type=int, metavar="R", help="revisions of one item  [2]"),
+    click.option("--concurrency", type=int, metavar="K", help="items in flight  [16; local: 4]"),
+    click.option("--seed", type=int, metavar="N", help="makes choices and sampling repeatable  [0]"),
+    click.option("--config", metavar="FILE", help="settings  [agentloop.toml]"),
+    click.option("--progress", metavar="MODE", help="auto, rich, plain, json or none  [auto]"),
+    click.option("--json", "as_json", is_flag=True, help="end with one JSON object on stdout"),
+)
+
+
+@click.command()
+@_what
+@_models
+@_how
+def run(recipe: str, run_name: str | None, mapping: tuple[str, ...], as_json: bool, **given: Any) -> int:
+    """Run RECIPE over seeds; started again with the same store, it goes on.
+
+    RECIPE is a name from `agentloop recipes` or a file of yours: my_graph.py.
+    """
+    import asyncio
+
+    from agentloop.runner import arun
+    from agentloop.seeds import mapping_of
+
+    settings = {**given, "run": run_name, "map": mapping_of(mapping) or None}
+    progress = settings.pop("progress")
+    result = asyncio.run(arun(recipe, progress=progress or "auto", **settings))
+    if as_json:
+        click.echo(json.dumps(result.counts))
+    else:
+        click.echo(str(result), err=True)
+        click.echo(_next_step(result), err=True)
+    return result.exit_code
+
+
+def _next_step(result: Any) -> str:
+    store, counts = result.store, result.counts
+    if result.stopped_by == "interrupt":
+        return f"interrupted; the same command goes on where it stopped ({store})"
+    if result.exit_code == 3:
+        return (
+            f"stopped short by {result.stopped_by} with {counts['accepted']} accepted; more seeds, "
+            "a higher `--per-seed` or `--items` and the same command go on"
+        )
+    return f"export them: agentloop export {store} --run {result.name} -o FILE.jsonl"

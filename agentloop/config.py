@@ -1,0 +1,150 @@
+"""Settings: flag > `AGENTLOOP_*` > `agentloop.toml` > default.
+
+Enters: what was typed, the environment, a TOML file. Leaves: one checked `Settings`, or SettingsError
+that names the key, what is allowed and a near word. Refuses to know: what the settings do.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from agentloop.errors import SettingsError, did_you_mean
+from agentloop.models.base import Structured
+from agentloop.models.choose import ClientChoice
+from agentloop.models.prices import Price
+
+PREFIX = "AGENTLOOP_"
+FILE = "agentloop.toml"
+NOT_SETTINGS = frozenset({"AGENTLOOP_CACHE_DIR", "AGENTLOOP_SERVE_KEY", "AGENTLOOP_CONFIG"})
+
+Role: TypeAlias = Literal["generator", "critic", "reviser"]
+ROLES: tuple[Role, ...] = get_args(Role)
+ProgressMode: TypeAlias = Literal["auto", "rich", "plain", "json", "none"]
+
+
+class RoleConfig(BaseModel):
+    """What may differ from role to role; None takes the run's value or the default."""
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    model: Any = None
+    """A model's name, or a Model object from Python."""
+    base_url: str | None = None
+    client: ClientChoice | None = None
+    temperature: float | None = Field(default=None, ge=0, le=5)
+    max_tokens: int | None = Field(default=None, ge=1)
+    timeout: float = Field(default=120.0, gt=0)
+    structured: Structured | None = None
+    logprobs: Literal["auto", "on", "off"] = "auto"
+    extra: dict[str, Any] = {}
+
+
+class Settings(BaseModel):
+    """Everything a run can be told besides its recipe."""
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    seeds: Any = None
+    store: Path | None = None
+    accept: int | None = Field(default=None, ge=1)
+    items: int | None = Field(default=None, ge=1)
+    per_seed: int = Field(default=4, ge=1)
+    """How often a seed may be used when a target asks for more items than there are seeds."""
+    model: Any = None
+    generator: Any = None
+    critic: Any = None
+    reviser: Any = None
+    base_url: str | None = None
+    client: ClientChoice = "auto"
+    rubric: str = ""
+    prompts: str = ""
+    run: str | None = Field(default=None, min_length=1)
+    map: dict[str, str] = {}
+    max_rounds: int = Field(default=2, ge=0, le=20)
+    concurrency: int | None = Field(default=None, ge=1)
+    seed: int = 0
+    progress: ProgressMode = "auto"
+    roles: dict[Role, RoleConfig] = {}
+    prices: dict[str, Price] = {}
+
+    @field_validator("rubric", "prompts", mode="before")
+    @classmethod
+    def _path(cls, value: object) -> object:
+        return str(value) if isinstance(value, Path) else value
+
+    def role(self, role: Role) -> RoleConfig:
+        """Return one role's settings, the run's own values filled in."""
+        own = self.roles.get(role, RoleConfig())
+        return own.model_copy(
+            update={
+                "model": getattr(self, role) or own.model or self.model,
+                "base_url": own.base_url or self.base_url,
+                "client": own.client or self.client,
+            }
+        )
+
+
+def load_settings(
+    given: Mapping[str, Any],
+    *,
+    file: str | Path | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
+    """Return the settings; `given` (flags, arguments) wins where it is not None."""
+    environment = os.environ if environ is None else environ
+    path = Path(file or environment.get("AGENTLOOP_CONFIG") or FILE)
+    merged: dict[str, Any] = {}
+    if path.is_file():
+        merged |= _read(path)
+    elif file is not None:
+        raise SettingsError(f"there is no settings file `{path}`")
+    merged |= _from_environment(environment)
+    merged |= {key: value for key, value in given.items() if value is not None}
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        raise SettingsError(_explain(error)) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"settings file `{path}` cannot be read: {error}") from error
+    for key in data:
+        if key not in Settings.model_fields:
+            raise SettingsError(
+                f"`{path}`: unknown key `{key}`{did_you_mean(key, Settings.model_fields)}"
+            )
+    return data
+
+
+def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
+    simple = [name for name in Settings.model_fields if name not in ("roles", "prices", "map")]
+    found: dict[str, Any] = {}
+    for variable, value in environ.items():
+        if not variable.startswith(PREFIX) or variable in NOT_SETTINGS:
+            continue
+        key = variable.removeprefix(PREFIX).lower()
+        if key not in simple:
+            known = [PREFIX + name.upper() for name in simple]
+            raise SettingsError(f"unknown variable `{variable}`{did_you_mean(variable, known)}")
+        if value:
+            found[key] = value
+    return found
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    loc = [str(part) for part in first["loc"]]
+    place = ".".join(loc)
+    if first["type"] == "extra_forbidden":
+        fields = RoleConfig.model_fields if loc[0] == "roles" else Settings.model_fields
+        return f"unknown setting `{place}`{did_you_mean(loc[-1], fields)}"
+    if first["type"] == "literal_error" and loc[0] == "roles" and len(loc) > 1 and loc[-1] == "[key]":
+        return f"unknown role `{loc[1]}`{did_you_mean(loc[1], ROLES)}"
+    return f"`{place}`: {first['msg']} (got `{first['input']}`)"

@@ -1,0 +1,113 @@
+"""Export: accepted items as the JSONL that trainers read.
+
+Enters: a store, a shape, a condition. Leaves: lines in the order settled, byte-identical for the same
+store. Refuses to know: models, graphs, where the lines go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+import orjson
+
+from agentloop.errors import UserError, did_you_mean
+from agentloop.records import Json
+from agentloop.store import Store
+
+SHAPES = ("messages", "prompt_completion", "preference", "raw")
+_OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
+
+
+def lines(
+    store: Store,
+    *,
+    shape: str = "messages",
+    run: str | None = None,
+    verdict: str = "accepted",
+    where: str = "",
+) -> Iterator[bytes]:
+    """Yield one JSON line an example. Raises UserError for an unknown shape."""
+    if shape not in SHAPES:
+        raise UserError(f"unknown shape `{shape}`{did_you_mean(shape, SHAPES)}")
+    rows = store.examples(run, verdict=verdict, where=where)
+    if shape == "preference":
+        yield from _preferences(store, rows)
+        return
+    make = _SHAPES[shape]
+    for row in rows:
+        if row["messages"]:
+            yield orjson.dumps(make(row), option=_OPTIONS)
+
+
+def write(target: str | Path, content: Iterator[bytes]) -> int:
+    """Write lines to a file, whole or not at all; return their number."""
+    path = Path(target)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        with part.open("wb") as file:
+            count = copy(file, content)
+        part.replace(path)
+    except OSError as error:
+        raise UserError(f"`{path}` cannot be written: {error.strerror or error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+    return count
+
+
+def copy(file: IO[bytes], content: Iterator[bytes]) -> int:
+    """Write lines to an open file; return their number."""
+    count = 0
+    for line in content:
+        file.write(line)
+        count += 1
+    return count
+
+
+def _messages(row: Json) -> Json:
+    return {"item": row["item"], "messages": row["messages"]}
+
+
+def _prompt_completion(row: Json) -> Json:
+    *prompt, answer = row["messages"]
+    text = "\n\n".join(m["content"] for m in prompt)
+    return {"item": row["item"], "prompt": text, "completion": answer["content"]}
+
+
+def _raw(row: Json) -> Json:
+    keys = (
+        "run recipe item seed_id sample seed inputs candidate messages verdict reason detail "
+        "score round checks grade generator critic prompt rubric grading"
+    ).split()
+    return {"schema": 1, **{key: row[key] for key in keys}}
+
+
+_SHAPES: dict[str, Callable[[Json], Json]] = {
+    "messages": _messages,
+    "prompt_completion": _prompt_completion,
+    "raw": _raw,
+}
+
+
+def _preferences(store: Store, rows: Iterator[Json]) -> Iterator[bytes]:
+    """Yield the kept attempt against the worst one of the same item that answers the same prompt."""
+    for row in rows:
+        attempts = store.item(row["item"], row["run"]).item.attempts
+        kept = next((a for a in attempts if a.round == row["round"]), None)
+        if kept is None:
+            continue
+        rivals = [
+            a for a in attempts if a.rank < kept.rank and a.messages[:-1] == kept.messages[:-1]
+        ]
+        if not rivals:
+            continue
+        worst = min(rivals, key=lambda a: a.rank)
+        pair = {
+            "item": row["item"],
+            "prompt": list(kept.messages[:-1]),
+            "chosen": [kept.messages[-1]],
+            "rejected": [worst.messages[-1]],
+        }
+        yield orjson.dumps(pair, option=_OPTIONS)
+

@@ -1,0 +1,189 @@
+"""One role's way to its model: journal, then limits, then client.
+
+Enters: an item, a call key, messages, a schema. Leaves: a reply that is already safe in the journal.
+Refuses to know: what the reply means. A model's ability to answer by schema or with log-probabilities
+is learnt here, once for the run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+
+import orjson
+
+from agentloop.errors import ModelError, RefusedRequest
+from agentloop.models.base import (
+    STRUCTURED,
+    CallKey,
+    Journal,
+    Reply,
+    Request,
+    Structured,
+    Traits,
+)
+from agentloop.models.limits import Limits
+from agentloop.records import Json
+
+TOP_LOGPROBS = 20
+Note = Callable[[str], None]
+"""Called with one line for the person who watches, once per fact."""
+
+DEFAULT_TEMPERATURE = {"generator": 0.8, "reviser": 0.6, "critic": 0.0, "auditor": 0.0}
+DEFAULT_MAX_TOKENS = {"generator": 2048, "reviser": 2048, "critic": 1024, "auditor": 1024}
+
+
+@dataclass(frozen=True)
+class RoleSettings:
+    """Sampling parameters of one role; None leaves it to the defaults above."""
+
+    temperature: float | None = None
+    max_tokens: int | None = None
+    timeout: float = 120.0
+    extra: Json = field(default_factory=dict)
+
+    def identity(self, role: str) -> Json:
+        """Return what of it belongs to a run's identity; a timeout does not."""
+        return {
+            "temperature": self.temperature_of(role),
+            "max_tokens": self.max_tokens_of(role),
+            "extra": self.extra,
+        }
+
+    def temperature_of(self, role: str) -> float:
+        """Return the temperature for a role."""
+        return DEFAULT_TEMPERATURE[role] if self.temperature is None else self.temperature
+
+    def max_tokens_of(self, role: str) -> int:
+        """Return the answer's limit in tokens."""
+        return self.max_tokens or DEFAULT_MAX_TOKENS[role]
+
+
+class Endpoint:
+    """A model with its limits and what was learnt of it; shared by the roles that name it."""
+
+    def __init__(self, limits: Limits, traits: Traits, note: Note = lambda _: None):
+        self.limits = limits
+        self.structured: Structured = traits.structured
+        self.logprobs = traits.logprobs
+        self._proven = False
+        self.note = note
+
+    @property
+    def name(self) -> str:
+        """The model as the user named it."""
+        return self.limits.model.name
+
+    @property
+    def identity(self) -> Json:
+        """The model's part in the digest."""
+        return self.limits.model.identity
+
+    def no_logprobs(self) -> None:
+        """Fall back to written levels for the rest of the run."""
+        if self.logprobs:
+            self.logprobs = False
+            self.note(f"`{self.name}` gives no log-probabilities: levels are written from here on")
+
+    async def complete(self, request: Request) -> Reply:
+        """Ask, stepping down to the next way of asking for JSON when the endpoint refuses one.
+
+        A lower way is kept for the run once it has worked; once any way has worked, a refusal is the
+        request's own fault and is not asked differently.
+        """
+        tries = 0
+        mode = self.structured
+        while True:
+            try:
+                reply = await self.limits.complete(_told(request, mode), mode)
+            except RefusedRequest as error:
+                tries += error.tries
+                if self._proven or request.schema is None or mode == STRUCTURED[-1]:
+                    error.tries = tries
+                    raise
+                mode = STRUCTURED[STRUCTURED.index(mode) + 1]
+            except ModelError as error:
+                error.tries += tries
+                raise
+            else:
+                self._learn(request, mode)
+                return replace(reply, tries=reply.tries + tries)
+
+    def _learn(self, request: Request, mode: Structured) -> None:
+        if request.schema is None or self._proven:
+            return
+        self._proven = True
+        if mode != self.structured:
+            refused, self.structured = self.structured, mode
+            self.note(f"`{self.name}` refuses `{refused}`: asking by `{mode}` from here on")
+
+
+class Channel:
+    """One role of one run."""
+
+    def __init__(
+        self, role: str, endpoint: Endpoint, journal: Journal, settings: RoleSettings, seed: int
+    ):
+        self.role = role
+        self.endpoint = endpoint
+        self.settings = settings
+        self._journal = journal
+        self._seed = seed
+
+    @property
+    def identity(self) -> Json:
+        """What makes another run: the model and its parameters."""
+        return {**self.endpoint.identity, **self.settings.identity(self.role)}
+
+    async def ask(
+        self,
+        item: str,
+        key: CallKey,
+        messages: tuple[dict[str, str], ...],
+        *,
+        schema: Json | None = None,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        logprobs: bool = False,
+    ) -> Reply:
+        """Answer from the journal, or ask and journal. Raises ModelError."""
+        own = self.settings
+        request = Request(
+            messages=messages,
+            temperature=own.temperature_of(self.role) if temperature is None else temperature,
+            max_tokens=max_tokens or own.max_tokens_of(self.role),
+            seed=call_seed(self._seed, item, key),
+            schema=schema,
+            top_logprobs=TOP_LOGPROBS if logprobs else 0,
+            extra=own.extra,
+            timeout=own.timeout,
+        )
+        digest = request.digest(self.endpoint.identity)
+        if known := self._journal.recall(item, key, digest):
+            return known
+        try:
+            reply = await self.endpoint.complete(request)
+        except ModelError as error:
+            self._journal.record_failure(
+                item, key, digest, self.endpoint.name, error, error.tries
+            )
+            raise
+        self._journal.record(item, key, digest, self.endpoint.name, reply)
+        return reply
+
+
+def call_seed(seed: int, item: str, key: CallKey) -> int:
+    """Return a 31-bit seed from the run's seed and the call's place; repeats differ by their key."""
+    text = f"{seed}/{item}/{key}"
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest(), "big") >> 1
+
+
+def _told(request: Request, mode: Structured) -> Request:
+    """Write the schema into the last message where the endpoint does not enforce it."""
+    if request.schema is None or mode == "json_schema":
+        return request
+    schema = orjson.dumps(request.schema).decode()
+    *before, last = request.messages
+    told = f"{last['content']}\n\nAnswer with one JSON object only, by this JSON schema:\n{schema}"
+    return replace(request, messages=(*before, {**last, "content": told}))

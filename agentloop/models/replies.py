@@ -1,0 +1,114 @@
+"""Reading JSON out of what a model wrote.
+
+Enters: a reply. Leaves: one JSON object, or MalformedReply / RefusedReply with a line that the model
+can act on. Refuses to know: schemas, criteria, candidates.
+
+Accepted: the object alone, in one code fence, or within prose, if it is the only one there. Thinking
+(`<think>…</think>`) is never read as an answer. Refused: duplicate keys, NaN, NUL, lone surrogates.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NoReturn
+
+from agentloop.errors import MalformedReply, RefusedReply
+from agentloop.models.base import Reply
+from agentloop.records import Json
+
+_THINK = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
+_FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
+
+
+class _Unreadable(ValueError):
+    """A JSON text that breaks a rule of ours."""
+
+
+def read_text(reply: Reply) -> str:
+    """Return the answer without its thinking; raises for a cut-off or refused one."""
+    if reply.finish_reason == "content_filter":
+        raise RefusedReply("the model or its filter declined to answer", reply.text)
+    text = _THINK.sub("", reply.text).strip()
+    if reply.finish_reason == "length":
+        raise MalformedReply("the reply was cut off: it must be shorter", reply.text)
+    if not text:
+        raise MalformedReply("the reply is empty", reply.text)
+    return text
+
+
+def read_object(reply: Reply) -> Json:
+    """Return the one JSON object of a reply."""
+    text = read_text(reply)
+    try:
+        value = _only(text)
+    except _Unreadable as error:
+        raise MalformedReply(str(error), reply.text) from error
+    if value is None:
+        raise MalformedReply("the reply must be one JSON object", reply.text)
+    return value
+
+
+def _only(text: str) -> Json | None:
+    """Return the object that a text is, fences, or holds alone; None when there is not just one."""
+    whole = _load(text)
+    if isinstance(whole, dict):
+        return whole
+    fenced = _FENCE.findall(text)
+    if len(fenced) == 1 and isinstance(inner := _load(fenced[0]), dict):
+        return inner
+    found = _objects(text)
+    return found[0] if len(found) == 1 else None
+
+
+def _load(text: str) -> Any:
+    try:
+        return _DECODER.decode(text.strip())
+    except json.JSONDecodeError:
+        return None
+    except RecursionError as error:
+        raise _Unreadable("the reply is nested too deeply") from error
+
+
+def _objects(text: str) -> list[Json]:
+    """Return the outermost JSON objects in a text, left to right; two are enough to know."""
+    found: list[Json] = []
+    at = text.find("{")
+    tries = 0
+    while at >= 0 and len(found) < 2 and tries < 200:
+        tries += 1
+        try:
+            value, end = _DECODER.raw_decode(text, at)
+            found.append(value)
+        except json.JSONDecodeError:
+            end = at + 1
+        except RecursionError as error:
+            raise _Unreadable("the reply is nested too deeply") from error
+        at = text.find("{", end)
+    return found
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Json:
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise _Unreadable(f"the key `{twice}` stands twice")
+    for key, item in pairs:
+        _check_text(key)
+        for text in item if isinstance(item, list) else [item]:
+            if isinstance(text, str):
+                _check_text(text)
+    return value
+
+
+def _check_text(text: str) -> None:
+    if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):
+        raise _Unreadable("the reply holds characters that are no text")
+
+
+def _constant(name: str) -> NoReturn:
+    raise _Unreadable(f"`{name}` is not JSON")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, strict=False)

@@ -1,0 +1,181 @@
+"""Prompts: Markdown files with sandboxed Jinja2, found yours before ours, hashed by content.
+
+A line that is exactly `## system`, `## user` or `## assistant` starts a message; a file without one is
+one user message. The split is made before rendering, so text from a seed can never open a message.
+
+Enters: file names, folders, then plain values. Leaves: messages and content hashes; PromptError
+before any call when a template is broken or names a variable that does not exist.
+Refuses to know: models, rubrics' meaning, what a reply will look like.
+
+(The packaged files are `agentloop.prompts`, mapped from the top-level `prompts/`.)
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+from jinja2 import StrictUndefined, Template, TemplateError, meta, nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from agentloop.errors import PromptError, did_you_mean
+from agentloop.records import digest
+
+Message = dict[str, str]
+"""`{"role": "system" | "user" | "assistant", "content": text}`."""
+
+COMMON = "common"
+_SECTION = re.compile(r"^## (system|user|assistant)[ \t]*$", re.MULTILINE)
+_ENVIRONMENT = ImmutableSandboxedEnvironment(
+    undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=False
+)
+
+VARIABLES: Mapping[str, frozenset[str]] = {
+    "generate": frozenset({"seed", "inputs"}),
+    "reference": frozenset({"seed", "candidate"}),
+    "critique": frozenset({"seed", "candidate", "criteria", "reference"}),
+    "ask": frozenset({"seed", "candidate", "criterion", "options", "reference"}),
+    "evidence": frozenset({"seed", "candidate", "wanted", "reference"}),
+    "revise": frozenset({"seed", "candidate", "marks", "checks"}),
+}
+"""What each prompt may name; another name is an error before the first call."""
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One prompt file: its sections compiled once."""
+
+    name: str
+    text: str
+    where: str
+
+    @cached_property
+    def hash(self) -> str:
+        """Content hash, stored with every attempt."""
+        return digest(self.text)
+
+    @cached_property
+    def _sections(self) -> tuple[tuple[str, Template], ...]:
+        return tuple((role, _compile(body, self.where)) for role, body in _split(self.text))
+
+    def render(self, **values: Any) -> tuple[Message, ...]:
+        """Return the messages; PromptError names what a template lacks."""
+        try:
+            rendered = [(role, part.render(values).strip()) for role, part in self._sections]
+        except Exception as error:  # a template is untrusted code: whatever it raises is its fault
+            raise PromptError(f"prompt `{self.where}` cannot be rendered: {error}") from error
+        return tuple({"role": role, "content": text} for role, text in rendered if text)
+
+    def check(self) -> None:
+        """Raise PromptError for bad syntax or a variable that this prompt is never given."""
+        tree = self._tree()
+        known = VARIABLES.get(self.name)
+        if known is None:
+            return
+        for name in sorted(meta.find_undeclared_variables(tree) - known):
+            raise PromptError(
+                f"prompt `{self.where}` uses `{name}`, which `{self.name}` is not given"
+                + did_you_mean(name, known)
+            )
+        _ = self._sections
+
+    def seed_fields(self) -> set[str]:
+        """Return the seed fields that the template names (`seed.x` or `seed["x"]`)."""
+        found = set()
+        for node in self._tree().find_all((nodes.Getattr, nodes.Getitem)):
+            if isinstance(node.node, nodes.Name) and node.node.name == "seed":
+                if isinstance(node, nodes.Getattr):
+                    found.add(node.attr)
+                elif isinstance(node.arg, nodes.Const):
+                    found.add(str(node.arg.value))
+        return found
+
+    def _tree(self) -> nodes.Template:
+        try:
+            return _ENVIRONMENT.parse(self.text)
+        except TemplateError as error:
+            line = getattr(error, "lineno", "?")
+            raise PromptError(f"prompt `{self.where}`, line {line}: {error}") from error
+
+
+def _compile(body: str, where: str) -> Template:
+    try:
+        return _ENVIRONMENT.from_string(body)
+    except TemplateError as error:
+        raise PromptError(f"prompt `{where}`: {error}") from error
+
+
+def _split(text: str) -> list[tuple[str, str]]:
+    parts = _SECTION.split(text)
+    sections = list(zip(parts[1::2], parts[2::2], strict=True))
+    if not sections:
+        return [("user", text)]
+    if parts[0].strip():
+        sections.insert(0, ("system", parts[0]))
+    return sections
+
+
+@dataclass(frozen=True)
+class PromptFolder:
+    """Where a recipe's prompts and rubric are looked for, first match wins."""
+
+    recipe: str
+    folders: tuple[Traversable, ...]
+
+    @classmethod
+    def of(cls, recipe: str, *mine: str | Path) -> PromptFolder:
+        """Search `mine/<recipe>/` and `mine/` before the packaged `<recipe>/` and `common/`."""
+        own: list[Traversable] = []
+        for folder in map(Path, mine):
+            if not folder.is_dir():
+                raise PromptError(f"there is no prompt folder `{folder}`")
+            own += [folder / recipe, folder]
+        packaged = files("agentloop.prompts")
+        return cls(recipe, (*own, packaged / recipe, packaged / COMMON))
+
+    def find(self, file: str) -> Traversable | None:
+        """Return the first existing file of this name."""
+        for folder in self.folders:
+            if (found := folder / file).is_file():
+                return found
+        return None
+
+    def prompt(self, name: str) -> Prompt:
+        """Return a checked prompt; PromptError when no folder has it."""
+        found = self.find(f"{name}.md")
+        if found is None:
+            raise PromptError(
+                f"recipe `{self.recipe}` has no prompt `{name}.md` "
+                f"(looked in {', '.join(f'`{folder}`' for folder in self.folders)})"
+            )
+        return _load(name, found)
+
+    def prompts(self, names: Iterable[str]) -> dict[str, Prompt]:
+        """Return several prompts by name."""
+        return {name: self.prompt(name) for name in names}
+
+
+def _load(name: str, file: Traversable) -> Prompt:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise PromptError(f"prompt `{file}` cannot be read: {error}") from error
+    return _checked(name, text, str(file))
+
+
+@lru_cache(maxsize=256)
+def _checked(name: str, text: str, where: str) -> Prompt:
+    prompt = Prompt(name, text, where)
+    prompt.check()
+    return prompt
+
+
+def texts(messages: Sequence[Message]) -> str:
+    """Return messages as one readable text."""
+    return "\n\n".join(f"[{m['role']}]\n{m['content']}" for m in messages)

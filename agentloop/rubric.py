@@ -1,0 +1,278 @@
+"""Rubrics: criteria with ordered levels, read from YAML, hashed, scored and decided by code.
+
+Enters: a YAML text; later the marks of one judging. Leaves: a `Rubric`, the JSON schema a critic
+answers in, checked marks, a computed score, a decision with its reason.
+Refuses to know: models, prompts, rounds, who is judged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from agentloop.checks.quotes import stands
+from agentloop.errors import MalformedReply, RubricError, did_you_mean
+from agentloop.records import Grade, Json, Mark, Reason, digest
+
+MAX_LEVELS = 9  # a level is asked for as one digit when it is asked by logprobs
+YES_NO = ("no", "yes")
+
+
+class Example(BaseModel):
+    """One judged example, shown to a critic that is asked for a single word."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    seed: Json = {}
+    candidate: Json
+    reference: str = ""
+    level: str
+
+
+class Criterion(BaseModel):
+    """One question with ordered levels, worst first."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)
+    ask: str = Field(min_length=1)
+    levels: tuple[str, ...] = YES_NO
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    floor: str | None = None
+    evidence: Literal["reason", "quote"] = "reason"
+    quote_from: str = Field(default="seed.passage", pattern=r"^(seed|candidate)\.\w+$")
+    examples: tuple[Example, ...] = ()
+
+    @field_validator("levels", mode="before")
+    @classmethod
+    def _words(cls, levels: object) -> object:
+        if isinstance(levels, Sequence) and any(isinstance(x, bool) for x in levels):
+            raise ValueError(
+                "YAML reads an unquoted yes or no as true or false: "
+                'quote them, as in `levels: ["no", "yes"]`'
+            )
+        return levels
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Criterion:
+        if not 2 <= len(self.levels) <= MAX_LEVELS:
+            raise ValueError(f"`levels` needs 2 to {MAX_LEVELS} entries, worst first")
+        if len(set(self.levels)) < len(self.levels) or not all(x.strip() for x in self.levels):
+            raise ValueError("`levels` must be different and not empty")
+        for level in [self.floor, *(e.level for e in self.examples)]:
+            if level is not None and level not in self.levels:
+                raise ValueError(f"`{level}` is not a level{did_you_mean(level, self.levels)}")
+        return self
+
+    @property
+    def top(self) -> str:
+        """The best level."""
+        return self.levels[-1]
+
+    def value(self, level: str) -> float:
+        """Return the rank of a level in 0..1: index ÷ (levels − 1)."""
+        return self.levels.index(level) / (len(self.levels) - 1)
+
+    def needs_quote(self, level: str) -> bool:
+        """Whether a mark of this level must quote: only above the lowest level."""
+        return self.evidence == "quote" and level != self.levels[0]
+
+    def source(self, seed: Json, candidate: Json) -> str:
+        """Return the text that a quote must stand in."""
+        where, field = self.quote_from.split(".", 1)
+        return str({"seed": seed, "candidate": candidate}[where].get(field, ""))
+
+
+class Rubric(BaseModel):
+    """Criteria, acceptance threshold, version; its hash travels with every grade."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    name: str = Field(min_length=1)
+    accept_at: float = Field(gt=0, le=1)
+    version: int = 1
+    reference: bool = False
+    """Whether the critic first answers by itself (prompt `reference.md`), to compare with."""
+    criteria: tuple[Criterion, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Rubric:
+        names = [c.name for c in self.criteria]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"criterion `{name}` stands twice")
+        return self
+
+    @cached_property
+    def hash(self) -> str:
+        """Content hash over everything that can change a grade or a verdict."""
+        return digest(self.model_dump(mode="json", exclude={"name", "version"}))
+
+    @cached_property
+    def schema(self) -> Json:
+        """JSON schema of a written grade: for each criterion the quote, the reason, the level."""
+        fields = {c.name: _mark_schema(c) for c in self.criteria}
+        return _closed(fields)
+
+    def criterion(self, name: str) -> Criterion:
+        """Return one criterion; RubricError names the known ones otherwise."""
+        for criterion in self.criteria:
+            if criterion.name == name:
+                return criterion
+        known = [c.name for c in self.criteria]
+        raise RubricError(
+            f"rubric `{self.name}` has no criterion `{name}`{did_you_mean(name, known)}"
+        )
+
+    def read_marks(self, reply: object, seed: Json, candidate: Json) -> tuple[Mark, ...]:
+        """Return one mark a criterion from a critic's JSON.
+
+        Raises MalformedReply for a missing, unknown or off-menu criterion, and for a quote that does
+        not stand in its source: a broken judge is never a low mark.
+        """
+        if not isinstance(reply, dict):
+            raise MalformedReply("the reply must be one JSON object with a key for each criterion")
+        names = {c.name for c in self.criteria}
+        if unknown := sorted(str(key) for key in reply.keys() - names):
+            raise MalformedReply(f"unknown criterion `{unknown[0]}`")
+        if missing := [c.name for c in self.criteria if c.name not in reply]:
+            raise MalformedReply(f"criterion `{missing[0]}` is missing")
+        return tuple(_read_mark(c, reply[c.name], seed, candidate) for c in self.criteria)
+
+    def score(self, marks: Sequence[Mark]) -> float:
+        """Return Σ weight·value ÷ Σ weight; RubricError unless there is one mark a criterion."""
+        by_name = {mark.criterion: mark for mark in marks}
+        if len(marks) != len(self.criteria) or any(c.name not in by_name for c in self.criteria):
+            raise RubricError(f"a grade by rubric `{self.name}` needs one mark for each criterion")
+        total = math.fsum(c.weight for c in self.criteria)
+        score = math.fsum(c.weight * by_name[c.name].value for c in self.criteria) / total
+        return min(1.0, max(0.0, score))
+
+    def decide(self, grade: Grade) -> tuple[Reason | None, str]:
+        """Return `(None, "")` to accept, else the reason and one readable line.
+
+        Floors compare levels; the threshold compares the score.
+        """
+        for criterion in self.criteria:
+            mark = grade.mark(criterion.name)
+            floor = criterion.floor
+            if floor and criterion.value(mark.level) < criterion.value(floor):
+                detail = f"`{criterion.name}` is `{mark.level}`, its floor is `{floor}`"
+                return "under_floor", f"{detail}: {mark.reason}" if mark.reason else detail
+        if grade.score < self.accept_at:
+            weakest = min(grade.marks, key=lambda m: m.value)
+            detail = f"score {grade.score:.2f} < {self.accept_at:g}; weakest `{weakest.criterion}`"
+            return "below_threshold", f"{detail}: {weakest.reason}" if weakest.reason else detail
+        return None, ""
+
+    def below_top(self, grade: Grade) -> tuple[Json, ...]:
+        """Return what a reviser may see of each mark below its top level."""
+        return tuple(
+            {"name": c.name, "ask": c.ask, "level": m.level, "quote": m.quote, "reason": m.reason}
+            for c in self.criteria
+            if (m := grade.mark(c.name)).level != c.top
+        )
+
+
+def _closed(properties: Json) -> Json:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def _mark_schema(criterion: Criterion) -> Json:
+    level = {"type": "string", "enum": list(criterion.levels)}
+    text = {"type": "string"}
+    if criterion.evidence == "quote":
+        return _closed({"quote": text, "reason": text, "level": level})
+    return _closed({"reason": text, "level": level})
+
+
+def _read_mark(criterion: Criterion, given: object, seed: Json, candidate: Json) -> Mark:
+    name = criterion.name
+    if not isinstance(given, dict):
+        raise MalformedReply(f"`{name}` must be an object with `level`")
+    fields = cast(Mapping[str, object], given)
+    if unknown := sorted(str(key) for key in fields.keys() - {"quote", "reason", "level"}):
+        raise MalformedReply(f"`{name}` has the unknown key `{unknown[0]}`")
+    texts = {key: fields.get(key, "") for key in ("quote", "reason", "level")}
+    for key, text in texts.items():
+        if not isinstance(text, str):
+            raise MalformedReply(f"`{name}.{key}` must be text")
+    quote, reason, level = (cast(str, text) for text in texts.values())
+    if level not in criterion.levels:
+        allowed = ", ".join(f"`{x}`" for x in criterion.levels)
+        raise MalformedReply(f"`{name}.level` must be one of {allowed}")
+    verify_quote(criterion, level, quote, seed, candidate)
+    return Mark(
+        criterion=name,
+        level=level,
+        value=criterion.value(level),
+        how="written",
+        quote=quote.strip(),
+        reason=reason.strip(),
+    )
+
+
+def verify_quote(
+    criterion: Criterion, level: str, quote: str, seed: Json, candidate: Json
+) -> None:
+    """Raise MalformedReply unless a quote that is required stands in its source."""
+    if criterion.needs_quote(level) and not stands(quote, criterion.source(seed, candidate)):
+        raise MalformedReply(
+            f"`{criterion.name}.quote` must be copied word for word from `{criterion.quote_from}`"
+        )
+
+
+def read_rubric(path: Path | Any) -> Rubric:
+    """Read a rubric from a YAML file (a Path, or a packaged resource with `read_text`).
+
+    Raises RubricError with the file, the place and the way out.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RubricError(f"rubric `{path}` cannot be read: {error}") from error
+    return parse_rubric(text, str(path))
+
+
+def parse_rubric(text: str, where: str) -> Rubric:
+    """Read a rubric from YAML text; `where` names it in errors."""
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        line = " ".join(str(error).split())
+        raise RubricError(f"rubric `{where}` is not YAML: {line}") from error
+    if not isinstance(data, dict):
+        raise RubricError(f"rubric `{where}` must hold `name`, `accept_at` and `criteria`")
+    try:
+        return Rubric.model_validate(data)
+    except ValidationError as error:
+        raise RubricError(f"rubric `{where}`: {_explain(error, data)}") from error
+
+
+def _explain(error: ValidationError, data: Json) -> str:
+    """Return the first problem in one line, with a hint for unknown keys."""
+    first = error.errors()[0]
+    place = _place(first["loc"], data)
+    if first["type"] == "extra_forbidden":
+        owner = {1: Rubric, 3: Criterion}.get(len(first["loc"]), Example)
+        return f"unknown key `{place}`{did_you_mean(str(first['loc'][-1]), owner.model_fields)}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"`{place}`: {message}" if place else message
+
+
+def _place(loc: tuple[int | str, ...], data: Json) -> str:
+    """Write a place as `criteria.faithful.floor`: criteria by name where they have one."""
+    parts = [str(part) for part in loc]
+    if len(loc) > 1 and loc[0] == "criteria" and isinstance(loc[1], int):
+        entry = data["criteria"][loc[1]]
+        if isinstance(entry, dict) and isinstance(entry.get("name"), str):
+            parts[1] = entry["name"]
+    return ".".join(parts)

@@ -1,0 +1,265 @@
+"""The store: every item, attempt, grade and call of a run, in one DuckDB file.
+
+    store = Store("qa.duckdb")
+    store.runs(); store.counts("grounded_qa"); store.item("7f3a").why()
+
+Enters: a path; questions. Leaves: records and counts; nothing is changed, except that records which a
+killed run left in the journal are folded in first. Refuses to know: models, graphs, prompts.
+While a run writes, readers get in between its folds and see what was folded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from agentloop.errors import StoreError, did_you_mean
+from agentloop.filelock import FileLock
+from agentloop.records import Attempt, CheckResult, Item, Json, Seed, Verdict
+from agentloop.store.files import Files, connect, fold, prepare
+from agentloop.store.schema import EXAMPLES
+from agentloop.store.story import Story
+
+if TYPE_CHECKING:
+    import duckdb
+
+__all__ = ["COUNT_KEYS", "EXAMPLES", "Store"]
+
+VERDICTS = ("accepted", "rejected", "ungradable", "failed")
+COUNT_KEYS = (
+    "run recipe accepted rejected ungradable failed seeds attempts calls requests "
+    "prompt_tokens completion_tokens cost_usd seconds stopped_by"
+).split()
+BATCH = 1000  # rows fetched at a time
+
+
+class Store:
+    """Reads a store. Raises StoreError when there is none, or it cannot be read within 3 s."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise StoreError(f"there is no store `{self.path}`")
+        self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Fold what a dead run left; a living run folds by itself."""
+        files = Files(self.path)
+        if not files.pending:
+            return
+        lock = FileLock(files.lock)
+        try:
+            if lock.acquire():
+                prepare(self.path)
+                fold(files)
+        except PermissionError:
+            return  # a read-only folder: what was committed is readable
+        finally:
+            lock.release()
+
+    def runs(self) -> list[str]:
+        """Return the runs' names, latest first."""
+        return [row[0] for row in self._rows("SELECT run FROM runs ORDER BY time DESC, run")]
+
+    def run(self, name: str | None = None) -> str:
+        """Return a run's name: the one asked for, else the latest."""
+        runs = self.runs()
+        if not runs:
+            raise StoreError(f"store `{self.path}` holds no run yet")
+        if name is None:
+            return runs[0]
+        if name not in runs:
+            raise StoreError(f"store `{self.path}` has no run `{name}`{did_you_mean(name, runs)}")
+        return name
+
+    def counts(self, run: str | None = None) -> Json:
+        """Return the run's counts over all its resumes, with the keys of `COUNT_KEYS`."""
+        with connect(self.path, write=False) as connection:
+            return read_counts(connection, self.run(run))
+
+    def reasons(self, run: str | None = None) -> dict[str, int]:
+        """Return how often each reason was given."""
+        sql = "SELECT reason, count(*) FROM examples WHERE run = ? AND grading = 0 AND reason IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1"
+        return {row[0]: row[1] for row in self._rows(sql, self.run(run))}
+
+    def settings(self, run: str | None = None) -> Json:
+        """Return the run's identity: names to hashes and models."""
+        ((identity,),) = self._rows("SELECT identity FROM runs WHERE run = ?", self.run(run))
+        loaded: Json = json.loads(identity)
+        return loaded
+
+    def item(self, item: str, run: str | None = None, grading: int = 0) -> Story:
+        """Return one item's story by its id or the beginning of it."""
+        name = self.run(run)
+        found = self._rows(
+            "SELECT item FROM items WHERE run = ? AND starts_with(item, ?) ORDER BY item LIMIT 5",
+            name,
+            item.lower(),
+        )
+        if not found:
+            raise StoreError(f"run `{name}` has no item `{item}`")
+        if len(found) > 1:
+            listed = ", ".join(f"`{row[0]}`" for row in found)
+            raise StoreError(f"`{item}` is the beginning of several items: {listed}")
+        return self._story(name, found[0][0], grading)
+
+    def examples(
+        self,
+        run: str | None = None,
+        *,
+        verdict: str = "accepted",
+        where: str = "",
+        grading: int = 0,
+    ) -> Iterator[Json]:
+        """Yield rows of the view `examples` as dicts, JSON columns parsed, in the order settled.
+
+        `where` is a SQL condition over that view; it can read nothing else.
+        """
+        conditions = ["run = $run", "grading = $grading"]
+        values: Json = {"run": self.run(run), "grading": grading}
+        if verdict != "all":
+            conditions.append("verdict = $verdict")
+            values["verdict"] = verdict
+        if where:
+            conditions.append(f"({where})")
+        sql = f"SELECT * FROM examples WHERE {' AND '.join(conditions)} ORDER BY time, item"
+        with connect(self.path, write=False) as connection:
+            connection.execute("SET enable_external_access = false")
+            connection.execute("SET lock_configuration = true")
+            yield from _stream(connection, sql, values, where)
+
+    def _story(self, run: str, item: str, grading: int) -> Story:
+        with connect(self.path, write=False) as connection:
+            return Story(
+                item=_read_item(connection, run, item, grading),
+                recipe=_one(connection, "SELECT recipe FROM runs WHERE run = ?", run),
+                calls=_dicts(
+                    connection,
+                    "SELECT key, model, answered, finish_reason, prompt_tokens, completion_tokens, "
+                    "cost_usd, latency, tries, error, digest FROM calls "
+                    "WHERE run = ? AND item = ? ORDER BY time, key",
+                    run,
+                    item,
+                ),
+            )
+
+    def _rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
+        with connect(self.path, write=False) as connection:
+            return connection.execute(sql, list(values)).fetchall()
+
+    @cached_property
+    def size(self) -> int:
+        """Bytes of the database file."""
+        return self.path.stat().st_size
+
+
+def read_counts(connection: duckdb.DuckDBPyConnection, run: str) -> Json:
+    """Return the counts of one run from an open store."""
+    verdicts = dict(
+        connection.execute(
+            "SELECT verdict, count(*) FROM examples WHERE run = ? AND grading = 0 GROUP BY 1", [run]
+        ).fetchall()
+    )
+    calls = connection.execute(
+        "SELECT count(*) FILTER (answered), coalesce(sum(tries), 0), "
+        "coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0), "
+        "CASE WHEN count(*) FILTER (answered AND cost_usd IS NULL) > 0 THEN NULL "
+        "ELSE coalesce(sum(cost_usd), 0) END FROM calls WHERE run = ?",
+        [run],
+    ).fetchall()[0]
+    seconds, stopped_by = connection.execute(
+        "WITH s AS (SELECT session, max(seconds) AS seconds, arg_max(stopped_by, (time, seconds)) AS by_, "
+        "max(time) AS time FROM sessions WHERE run = ? GROUP BY session) "
+        "SELECT coalesce(sum(seconds), 0), arg_max(by_, time) FROM s",
+        [run],
+    ).fetchall()[0]
+    return {
+        "run": run,
+        "recipe": _one(connection, "SELECT recipe FROM runs WHERE run = ?", run),
+        **{verdict: int(verdicts.get(verdict, 0)) for verdict in VERDICTS},
+        "seeds": _one(connection, "SELECT count(DISTINCT seed_id) FROM items WHERE run = ?", run),
+        "attempts": _one(connection, "SELECT count(*) FROM attempts WHERE run = ?", run),
+        "calls": int(calls[0]),
+        "requests": int(calls[1]),
+        "prompt_tokens": int(calls[2]),
+        "completion_tokens": int(calls[3]),
+        "cost_usd": calls[4],
+        "seconds": round(seconds, 3),
+        "stopped_by": stopped_by,
+    }
+
+
+def _read_item(
+    connection: duckdb.DuckDBPyConnection, run: str, item: str, grading: int
+) -> Item:
+    place = (run, item)
+    (row,) = _dicts(connection, "SELECT * FROM items WHERE run = ? AND item = ?", *place)
+    attempts = _dicts(
+        connection,
+        "SELECT a.*, g.grade, g.accepted, g.reason, g.detail FROM attempts a "
+        "LEFT JOIN grades g ON g.run = a.run AND g.item = a.item AND g.opening = a.opening "
+        "AND g.round = a.round AND g.grading = ? WHERE a.run = ? AND a.item = ? "
+        "AND a.opening = (SELECT max(opening) FROM attempts WHERE run = ? AND item = ?) "
+        "ORDER BY a.round",
+        grading,
+        *place,
+        *place,
+    )
+    verdicts = _dicts(
+        connection,
+        "SELECT verdict, reason, detail, round, score, grading FROM verdicts "
+        "WHERE run = ? AND item = ? AND grading = ? ORDER BY opening DESC LIMIT 1",
+        *place,
+        grading,
+    )
+    return Item(
+        run=run,
+        id=item,
+        seed=Seed(id=row["seed_id"], fields=row["seed"]),
+        inputs=row["inputs"],
+        attempts=tuple(_attempt(a) for a in attempts),
+        verdict=Verdict.model_validate(verdicts[0]) if verdicts else None,
+    )
+
+
+def _attempt(row: Json) -> Attempt:
+    fields = {key: row[key] for key in Attempt.model_fields if row.get(key) is not None}
+    fields["checks"] = [CheckResult.model_validate(c) for c in row["checks"] or []]
+    return Attempt.model_validate(fields)
+
+
+def _one(connection: duckdb.DuckDBPyConnection, sql: str, *values: Any) -> Any:
+    ((value,),) = connection.execute(sql, list(values)).fetchall()
+    return value
+
+
+def _dicts(connection: duckdb.DuckDBPyConnection, sql: str, *values: Any) -> list[Json]:
+    return list(_as_dicts(connection.execute(sql, list(values))))
+
+
+def _stream(
+    connection: duckdb.DuckDBPyConnection, sql: str, values: Json, where: str
+) -> Iterator[Json]:
+    import duckdb
+
+    try:
+        yield from _as_dicts(connection.execute(sql, values))
+    except duckdb.Error as error:
+        line = str(error).strip().splitlines()[0]
+        if where:
+            raise StoreError(f"`--where {where}`: {line}") from error
+        raise StoreError(f"the store cannot be read: {line}") from error
+
+
+def _as_dicts(cursor: duckdb.DuckDBPyConnection) -> Iterator[Json]:
+    names = [column[0] for column in cursor.description or []]
+    parsed = {i for i, column in enumerate(cursor.description or []) if str(column[1]) == "JSON"}
+    while rows := cursor.fetchmany(BATCH):
+        for row in rows:
+            yield {
+                name: json.loads(value) if i in parsed and value is not None else value
+                for i, (name, value) in enumerate(zip(names, row, strict=True))
+            }

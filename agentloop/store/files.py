@@ -1,0 +1,198 @@
+"""The files of a store: the DuckDB database, its journal, its lock, its inbox.
+
+Enters: a path, lines to append. Leaves: connections that are open as briefly as can be, and a journal
+folded into the database in groups. Refuses to know: what the rows mean.
+
+A line is safe when `append` returns: it is one `write` to `STORE.journal`. Folding renames the journal,
+inserts its lines in one transaction and deletes it; lines already there are ignored, so a fold that
+was cut off is simply done again. A torn last line is a call that was still in flight.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import orjson
+
+from agentloop.errors import StoreError
+from agentloop.records import Json
+from agentloop.store.schema import TABLES, migrate
+
+if TYPE_CHECKING:
+    import duckdb
+
+PATIENCE = 3.0  # seconds that a reader waits for a fold to end
+ROW_GROUP = 8192  # the default rewrites 122,880 rows at every close
+CHUNK = 5000  # rows an insert
+
+
+class Files:
+    """Where the parts of one store lie."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.journal = path.with_name(path.name + ".journal")
+        self.folding = path.with_name(path.name + ".journal.folding")
+        self.lock = path.with_name(path.name + ".lock")
+        self.inbox = path.with_name(path.name + ".inbox.jsonl")
+
+    @property
+    def pending(self) -> list[Path]:
+        """Files with lines that the database may lack, oldest first."""
+        return [f for f in (self.folding, self.journal) if f.is_file() and f.stat().st_size]
+
+
+@contextmanager
+def connect(path: Path, *, write: bool, patience: float = PATIENCE) -> Iterator[
+    duckdb.DuckDBPyConnection
+]:
+    """Open a store, waiting for another process's fold, and close it at once afterwards."""
+    connection = _open(path, write, time.monotonic() + patience)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def _open(path: Path, write: bool, deadline: float) -> duckdb.DuckDBPyConnection:
+    import duckdb
+
+    quoted = str(path).replace("'", "''")
+    mode = f"ROW_GROUP_SIZE {ROW_GROUP}, STORAGE_VERSION 'v1.5.0'" if write else "READ_ONLY"
+    while True:
+        connection = duckdb.connect(config={"threads": 2, "allow_unsigned_extensions": False})
+        try:
+            connection.execute(f"ATTACH '{quoted}' AS store ({mode})")
+            connection.execute("USE store")
+            return connection
+        except duckdb.Error as error:
+            connection.close()
+            locked = "lock" in str(error).lower()
+            if not locked:
+                raise StoreError(f"store `{path}` cannot be opened: {_line(error)}") from error
+            if time.monotonic() > deadline:
+                raise StoreError(
+                    f"store `{path}` is being written by another process; try again"
+                ) from error
+        time.sleep(0.05)
+
+
+def prepare(path: Path) -> None:
+    """Create the database file or bring it to the newest schema."""
+    with connect(path, write=True) as connection:
+        migrate(connection, str(path))
+
+
+def fold(files: Files) -> None:
+    """Move what the journal holds into the database. Only the owner of the store's lock may."""
+    fold_rotated(files)  # a fold that was cut off
+    rotate(files)
+    fold_rotated(files)
+
+
+def rotate(files: Files) -> None:
+    """Set the journal aside, so that new lines go to a fresh one."""
+    if files.journal.exists() and files.journal.stat().st_size:
+        files.journal.rename(files.folding)
+
+
+def fold_rotated(files: Files) -> None:
+    """Insert the lines that were set aside, in one transaction, and delete their file."""
+    if not files.folding.exists():
+        return
+    rows: dict[str, list[Json]] = {}
+    for line in read_lines(files.folding):
+        rows.setdefault(line["t"], []).append(line["r"])
+    if rows:
+        with connect(files.path, write=True) as connection:
+            connection.execute("BEGIN")
+            for table, lines in rows.items():
+                for start in range(0, len(lines), CHUNK):
+                    _insert(connection, table, lines[start : start + CHUNK])
+            connection.execute("COMMIT")
+    files.folding.unlink()
+
+
+def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: list[Json]) -> None:
+    shape = orjson.dumps([dict(TABLES[table])]).decode()
+    connection.execute(
+        f"INSERT OR IGNORE INTO {table} BY NAME "
+        f"SELECT unnest(from_json(?::JSON, '{shape}'), recursive := true)",
+        [orjson.dumps(rows).decode()],
+    )
+
+
+def read_lines(path: Path) -> Iterator[Json]:
+    """Yield the whole lines of a journal; a torn last one is left out."""
+    with path.open("rb") as file:
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield orjson.loads(line)
+            except orjson.JSONDecodeError as error:
+                raise StoreError(
+                    f"journal `{path}` holds a broken line; the store itself is whole. "
+                    "Move the journal away to go on without its last records"
+                ) from error
+
+
+class Appender:
+    """Appends lines to the journal, one `write` for each group."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._file = -1
+        self.open()
+
+    def open(self) -> None:
+        """Open the journal, dropping a torn last line that a kill left."""
+        _drop_torn_line(self._path)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        try:
+            self._file = os.open(self._path, flags, 0o644)
+        except OSError as error:
+            raise StoreError(f"journal `{self._path}` cannot be written: {error}") from error
+
+    def append(self, lines: list[tuple[str, Json]]) -> None:
+        """Write lines `(table, row)`; they survive `kill -9` when this returns."""
+        data = b"".join(orjson.dumps({"t": t, "r": r}) + b"\n" for t, r in lines)
+        try:
+            written = os.write(self._file, data)
+        except OSError as error:
+            raise StoreError(f"journal `{self._path}` cannot be written: {error}") from error
+        if written < len(data):
+            raise StoreError(f"journal `{self._path}`: the disk is full")
+
+    def close(self) -> None:
+        """Close the journal; safe to call twice."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+def _drop_torn_line(path: Path) -> None:
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        data_end = file.seek(0, os.SEEK_END)
+        at = data_end
+        while at > 0:
+            step = min(4096, at)
+            file.seek(at - step)
+            found = file.read(step).rfind(b"\n")
+            if found >= 0:
+                at = at - step + found + 1
+                break
+            at -= step
+        if at < data_end:
+            file.truncate(at)
+
+
+def _line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

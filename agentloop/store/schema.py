@@ -1,0 +1,174 @@
+"""The tables: ordered migrations, and the one documented view.
+
+Enters: a DuckDB connection with the store attached. Leaves: a store of the newest schema.
+Refuses to know: who writes, who reads, what a row means to the loop.
+
+Append-only, one primary key a table, no secondary index, no foreign key, no update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from agentloop.errors import StoreError
+
+if TYPE_CHECKING:
+    import duckdb
+
+TABLES: Mapping[str, Mapping[str, str]] = {
+    "runs": {
+        "run": "VARCHAR",
+        "recipe": "VARCHAR",
+        "recipe_ref": "VARCHAR",
+        "time": "DOUBLE",
+        "identity": "JSON",
+        "versions": "JSON",
+        "parent": "VARCHAR",
+    },
+    "sessions": {
+        "rid": "VARCHAR",
+        "run": "VARCHAR",
+        "session": "VARCHAR",
+        "time": "DOUBLE",
+        "seconds": "DOUBLE",
+        "stopped_by": "VARCHAR",
+        "settings": "JSON",
+    },
+    "items": {
+        "run": "VARCHAR",
+        "item": "VARCHAR",
+        "seed_id": "VARCHAR",
+        "sample": "INTEGER",
+        "seed": "JSON",
+        "inputs": "JSON",
+        "time": "DOUBLE",
+    },
+    "calls": {
+        "rid": "VARCHAR",
+        "run": "VARCHAR",
+        "item": "VARCHAR",
+        "key": "VARCHAR",
+        "digest": "VARCHAR",
+        "model": "VARCHAR",
+        "answered": "BOOLEAN",
+        "text": "VARCHAR",
+        "finish_reason": "VARCHAR",
+        "logprobs": "JSON",
+        "prompt_tokens": "BIGINT",
+        "completion_tokens": "BIGINT",
+        "cached_tokens": "BIGINT",
+        "reasoning_tokens": "BIGINT",
+        "cost_usd": "DOUBLE",
+        "latency": "DOUBLE",
+        "tries": "INTEGER",
+        "time": "DOUBLE",
+        "raw": "JSON",
+        "error": "VARCHAR",
+    },
+    "attempts": {
+        "run": "VARCHAR",
+        "item": "VARCHAR",
+        "opening": "INTEGER",
+        "round": "INTEGER",
+        "candidate": "JSON",
+        "messages": "JSON",
+        "checks": "JSON",
+        "critique": "JSON",
+        "model": "VARCHAR",
+        "prompt": "VARCHAR",
+    },
+    "grades": {
+        "run": "VARCHAR",
+        "item": "VARCHAR",
+        "opening": "INTEGER",
+        "round": "INTEGER",
+        "grading": "INTEGER",
+        "grade": "JSON",
+        "accepted": "BOOLEAN",
+        "reason": "VARCHAR",
+        "detail": "VARCHAR",
+    },
+    "verdicts": {
+        "run": "VARCHAR",
+        "item": "VARCHAR",
+        "opening": "INTEGER",
+        "grading": "INTEGER",
+        "verdict": "VARCHAR",
+        "reason": "VARCHAR",
+        "detail": "VARCHAR",
+        "round": "INTEGER",
+        "score": "DOUBLE",
+        "fingerprint": "VARCHAR",
+        "time": "DOUBLE",
+    },
+    "reopened": {"run": "VARCHAR", "item": "VARCHAR", "opening": "INTEGER", "time": "DOUBLE"},
+    "labels": {
+        "rid": "VARCHAR",
+        "run": "VARCHAR",
+        "item": "VARCHAR",
+        "criterion": "VARCHAR",
+        "label": "VARCHAR",
+        "who": "VARCHAR",
+        "time": "DOUBLE",
+    },
+}
+"""Table → column → type: what a journal line of that kind may hold."""
+
+KEYS: Mapping[str, str] = {
+    "runs": "run",
+    "sessions": "rid",
+    "items": "run, item",
+    "calls": "rid",
+    "attempts": "run, item, opening, round",
+    "grades": "run, item, opening, round, grading",
+    "verdicts": "run, item, opening, grading",
+    "reopened": "run, item, opening",
+    "labels": "rid",
+}
+
+EXAMPLES = """
+CREATE OR REPLACE VIEW examples AS
+SELECT v.run, v.item, v.grading, v.verdict, v.reason, v.detail, v.score, v.round, v.time,
+       i.seed_id, i.sample, i.seed, i.inputs, r.recipe,
+       a.candidate, a.messages, a.checks, a.model AS generator, a.prompt,
+       g.grade->>'model' AS critic, g.grade->>'rubric' AS rubric, g.grade, v.opening
+FROM verdicts v
+LEFT JOIN (SELECT run, item, max(opening) AS latest FROM reopened GROUP BY ALL) o
+       ON o.run = v.run AND o.item = v.item
+JOIN items i ON i.run = v.run AND i.item = v.item
+JOIN runs r ON r.run = v.run
+LEFT JOIN attempts a ON a.run = v.run AND a.item = v.item AND a.opening = v.opening
+                    AND a.round = v.round
+LEFT JOIN grades g ON g.run = v.run AND g.item = v.item AND g.opening = v.opening
+                  AND g.round = v.round AND g.grading = v.grading
+WHERE v.opening = coalesce(o.latest, 0)
+"""
+"""One row for each item and grading; the columns that `--where` may name, stable over migrations."""
+
+
+def _first(connection: duckdb.DuckDBPyConnection) -> None:
+    for table, columns in TABLES.items():
+        listed = ", ".join(f'"{name}" {kind}' for name, kind in columns.items())
+        connection.execute(f"CREATE TABLE {table} ({listed}, PRIMARY KEY ({KEYS[table]}))")
+    connection.execute(EXAMPLES)
+
+
+MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (_first,)
+
+
+def migrate(connection: duckdb.DuckDBPyConnection, where: str) -> None:
+    """Bring a store to the newest schema, each step in a transaction; StoreError if it is newer."""
+    connection.execute("CREATE TABLE IF NOT EXISTS migrations (version INTEGER, time TIMESTAMPTZ)")
+    (row,) = connection.execute("SELECT coalesce(max(version), 0) FROM migrations").fetchall()
+    version = int(row[0])
+    if version > len(MIGRATIONS):
+        raise StoreError(
+            f"store `{where}` has schema {version}, this agentloop knows {len(MIGRATIONS)}: "
+            "upgrade agentloop (`pip install -U agentloop-data`)"
+        )
+    for number, step in enumerate(MIGRATIONS[version:], start=version + 1):
+        connection.execute("BEGIN")
+        step(connection)
+        connection.execute("INSERT INTO migrations VALUES (?, now())", [number])
+        connection.execute("COMMIT")

@@ -1,0 +1,98 @@
+"""One item's story: why it is there, or why not.
+
+Enters: an item and its calls. Leaves: plain text for people, a dict for programs.
+Refuses to know: where they were stored, colours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agentloop.plain import plain
+from agentloop.records import Attempt, Item, Json
+
+SHOWN = 600  # characters of one field
+
+
+@dataclass(frozen=True)
+class Story:
+    """An item with everything that was found out about it."""
+
+    item: Item
+    recipe: str
+    calls: list[Json]
+
+    @property
+    def cost_usd(self) -> float | None:
+        """What its calls cost; None when a price is unknown."""
+        costs = [call["cost_usd"] for call in self.calls if call["answered"]]
+        return None if None in costs else sum(costs)
+
+    def as_dict(self) -> Json:
+        """Return the story as JSON values."""
+        data = self.item.model_dump(mode="json")
+        return {"recipe": self.recipe, **data, "cost_usd": self.cost_usd, "calls": self.calls}
+
+    def why(self) -> str:
+        """Return the story as text: seed, attempts, marks, quotes, checks, cost, hashes."""
+        return "\n".join(_lines(self))
+
+
+def _lines(story: Story) -> list[str]:
+    item = story.item
+    lines = [f"item {item.id}  ·  run {item.run}  ·  recipe {story.recipe}"]
+    if item.verdict is None:
+        lines.append("no verdict yet: the run was stopped before this item was settled")
+    else:
+        verdict = item.verdict
+        reason = f" · {verdict.reason}" if verdict.reason else ""
+        score = f" · score {verdict.score:.2f}" if verdict.score is not None else ""
+        lines.append(f"{verdict.verdict}{reason}{score}")
+        if verdict.detail:
+            lines.append(f"  {verdict.detail}")
+    lines += ["", f"seed {item.seed.id} · sample {item.inputs.get('sample', 0)}"]
+    lines += [f"  {key}: {_short(value)}" for key, value in item.seed.fields.items()]
+    for attempt in item.attempts:
+        lines += ["", *_attempt_lines(attempt, item)]
+    lines += ["", *_call_lines(story)]
+    return lines
+
+
+def _attempt_lines(attempt: Attempt, item: Item) -> list[str]:
+    kept = item.verdict is not None and item.verdict.round == attempt.round
+    title = "first draft" if attempt.round == 0 else f"revision {attempt.round}"
+    lines = [f"{title} by {attempt.model}{' (kept)' if kept else ''}"]
+    lines += [f"  {key}: {_short(value)}" for key, value in attempt.candidate.items()]
+    for check in attempt.checks:
+        lines.append(f"  check {check.name}: {'passed' if check.passed else check.evidence}")
+    if attempt.grade is None:
+        lines.append("  no grade" + (f": {attempt.detail}" if attempt.detail else ""))
+        return lines
+    grade = attempt.grade
+    lines.append(f"  score {grade.score:.2f} by {grade.model}, rubric {grade.rubric[:8]}")
+    if grade.reference:
+        lines.append(f"  the critic's own answer: {_short(grade.reference)}")
+    for mark in grade.marks:
+        lines.append(f"  mark {mark.criterion}: {mark.level} ({mark.value:.2f}, {mark.how})")
+        if mark.quote:
+            lines.append(f'    quote: "{_short(mark.quote)}"')
+        if mark.reason:
+            lines.append(f"    reason: {_short(mark.reason)}")
+    if not attempt.accepted and attempt.detail:
+        lines.append(f"  not accepted: {attempt.detail}")
+    return lines
+
+
+def _call_lines(story: Story) -> list[str]:
+    tokens_in = sum(call["prompt_tokens"] or 0 for call in story.calls)
+    tokens_out = sum(call["completion_tokens"] or 0 for call in story.calls)
+    cost = "cost unknown" if story.cost_usd is None else f"{story.cost_usd:.6f} USD"
+    lines = [f"{len(story.calls)} calls · {tokens_in} tokens in, {tokens_out} out · {cost}"]
+    for call in story.calls:
+        ended = call["finish_reason"] if call["answered"] else f"no reply: {call['error']}"
+        lines.append(f"  {call['key']}  {call['model']}  {ended}  {str(call['digest'])[:8]}")
+    return lines
+
+
+def _short(value: object) -> str:
+    return plain(value, SHOWN)

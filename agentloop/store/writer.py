@@ -1,0 +1,138 @@
+"""The one writer of a store: lock, journal, folds every few seconds.
+
+Enters: rows, from the event loop. Leaves: rows that are safe at once and in DuckDB soon, in groups.
+Refuses to know: the graph, admission, what the rows mean.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+
+from agentloop.errors import StoreError
+from agentloop.filelock import FileLock
+from agentloop.records import Json
+from agentloop.store.files import Appender, Files, fold, fold_rotated, prepare, rotate
+
+FOLD_SECONDS = 2.0
+FOLD_LINES = 3000
+
+
+class Writer:
+    """Owns a store while it is open. `append` is cheap and safe; folding happens in a thread."""
+
+    def __init__(self, path: str | Path):
+        self.files = Files(Path(path))
+        self._lock = FileLock(self.files.lock)
+        self._mutex = threading.Lock()
+        self._wake = threading.Event()
+        self._closing = False
+        self._lines = 0
+        self._error: Exception | None = None
+        self._counter = itertools.count()
+        self._take()
+        self._appender = Appender(self.files.journal)
+        self._thread = threading.Thread(target=self._work, name="agentloop-store", daemon=True)
+        self._thread.start()
+
+    def _take(self) -> None:
+        folder = self.files.path.parent
+        if not folder.is_dir():
+            raise StoreError(f"store `{self.files.path}`: there is no folder `{folder}`")
+        try:
+            taken = self._lock.acquire()
+        except OSError as error:
+            raise StoreError(f"store `{self.files.path}` cannot be written: {error}") from error
+        if not taken:
+            owner = self._lock.owner
+            raise StoreError(
+                f"store `{self.files.path}` is being written by process {owner}: "
+                "wait for it, or use another `--store`"
+            )
+        try:
+            prepare(self.files.path)
+            fold(self.files)
+        except BaseException:
+            self._lock.release()
+            raise
+
+    def row_id(self) -> str:
+        """Return a key that no other row of this store has: time, process, counter."""
+        return f"{time.time_ns():x}-{os.getpid():x}-{next(self._counter):x}"
+
+    def append(self, *lines: tuple[str, Json]) -> None:
+        """Make rows safe, together. Raises StoreError; also for a fold that failed meanwhile."""
+        if self._error is not None:
+            raise StoreError(f"store `{self.files.path}`: {self._error}") from self._error
+        with self._mutex:
+            try:
+                self._appender.append(list(lines))
+            except StoreError as error:
+                self._error = error  # a torn line must stay the last one
+                raise
+            self._lines += len(lines)
+        if self._lines >= FOLD_LINES:
+            self._wake.set()
+
+    def flush(self) -> None:
+        """Fold now, in this thread."""
+        with self._mutex:
+            self._appender.close()
+            try:
+                fold(self.files)
+            finally:
+                self._appender.open()
+                self._lines = 0
+
+    def close(self) -> None:
+        """Fold what is left and free the store; safe to call twice."""
+        if self._closing:
+            return
+        self._closing = True
+        self._wake.set()
+        self._thread.join()
+        try:
+            with self._mutex:
+                self._appender.close()
+                fold(self.files)
+        finally:
+            self._lock.release()
+
+    def _work(self) -> None:
+        while not self._closing:
+            self._wake.wait(FOLD_SECONDS)
+            self._wake.clear()
+            if self._closing or not self._lines:
+                continue
+            try:
+                self._fold_beside()
+            except StoreError as error:
+                if "another process" not in str(error):  # a reader only delays a fold
+                    self._error = error
+            except Exception as error:
+                self._error = error
+
+    def _fold_beside(self) -> None:
+        """Fold while appends go on: only the renaming happens under the mutex."""
+        if not self.files.folding.exists():
+            with self._mutex:
+                self._appender.close()
+                rotate(self.files)
+                self._appender.open()
+                self._lines = 0
+        fold_rotated(self.files)
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

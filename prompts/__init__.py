@@ -1,0 +1,1 @@
+"""Prompts and rubrics that come with agentloop: data, one folder a recipe."""
