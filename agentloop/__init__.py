@@ -50,7 +50,29 @@ _HOME = {
     "run": "runner",
     "standard_graph": "loop",
 }
-__all__ = sorted(_HOME)
+__all__ = [
+    "AgentloopError",
+    "Attempt",
+    "Candidate",
+    "Check",
+    "Grade",
+    "Item",
+    "Mark",
+    "Recipe",
+    "Rubric",
+    "Run",
+    "ScriptedModel",
+    "Seed",
+    "Store",
+    "UserError",
+    "Verdict",
+    "arun",
+    "fail",
+    "find_recipe",
+    "passed",
+    "run",
+    "standard_graph",
+]
 
 # In a bare checkout `agentloop.graphs` and `agentloop.prompts` lie beside the package, not in it.
 _checkout = Path(__file__).resolve().parent.parent

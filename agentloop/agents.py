@@ -129,7 +129,9 @@ class Agents:
         def read(reply: Reply) -> tuple[Mark, ...]:
             return self.rubric.read_marks(read_object(reply), given["seed"], given["candidate"])
 
-        return await self._ask(CallKey("critic", round, ALL), messages, read, self.rubric.schema)
+        return await self._ask(
+            CallKey("critic", round, ALL), messages, read, self.rubric.reply_schema
+        )
 
     async def _marks_by_logprobs(self, given: Json, round: int) -> tuple[Mark, ...]:
         looks = [self._look(criterion, given, round) for criterion in self.rubric.criteria]
@@ -292,5 +294,3 @@ def critique_of(grade: Grade | None, failed: Sequence[Json], rubric: Rubric) -> 
     """Return what a reviser is shown: failed checks, and marks below the top with their evidence."""
     marks = rubric.below_top(grade) if grade else ()
     return Critique(marks=marks, checks=tuple(failed))
-
-

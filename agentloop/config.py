@@ -145,6 +145,11 @@ def _explain(error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         fields = RoleConfig.model_fields if loc[0] == "roles" else Settings.model_fields
         return f"unknown setting `{place}`{did_you_mean(loc[-1], fields)}"
-    if first["type"] == "literal_error" and loc[0] == "roles" and len(loc) > 1 and loc[-1] == "[key]":
+    if (
+        first["type"] == "literal_error"
+        and loc[0] == "roles"
+        and len(loc) > 1
+        and loc[-1] == "[key]"
+    ):
         return f"unknown role `{loc[1]}`{did_you_mean(loc[1], ROLES)}"
     return f"`{place}`: {first['msg']} (got `{first['input']}`)"

@@ -117,9 +117,7 @@ class RefusedReply(ReplyError):
 
 
 @contextmanager
-def boundary(
-    kind: type[AgentloopError], what: str, *causes: type[BaseException]
-) -> Iterator[None]:
+def boundary(kind: type[AgentloopError], what: str, *causes: type[BaseException]) -> Iterator[None]:
     """Turn third-party `causes` into `kind`, keeping the cause and one line of its text."""
     try:
         yield

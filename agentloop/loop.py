@@ -159,7 +159,9 @@ def _rubric_file(rubric: str | Path, folder: PromptFolder) -> Any:
         return named
     found = folder.find("rubric.yaml")
     if found is None:
-        raise RecipeError(f"recipe `{folder.recipe}` has no `rubric.yaml`; name one: `--rubric FILE`")
+        raise RecipeError(
+            f"recipe `{folder.recipe}` has no `rubric.yaml`; name one: `--rubric FILE`"
+        )
     return found
 
 
@@ -253,9 +255,7 @@ class Nodes:
         wrote = {"model": draft.model, "prompt": draft.prompt}
         return _go("check", candidate=draft.candidate.model_dump(), wrote=wrote, round=round)
 
-    def _attempt(
-        self, state: State, results: Sequence[CheckResult], **found: Any
-    ) -> Attempt:
+    def _attempt(self, state: State, results: Sequence[CheckResult], **found: Any) -> Attempt:
         candidate = self.recipe.candidate.model_validate(state["candidate"])
         if "critique" not in found:
             failed = [{"name": r.name, "evidence": r.evidence} for r in results if not r.passed]
@@ -265,7 +265,8 @@ class Nodes:
             candidate=state["candidate"],
             messages=candidate.messages(state["seed"]),
             checks=tuple(results),
-            **state["wrote"],
+            model=state["wrote"]["model"],
+            prompt=state["wrote"]["prompt"],
             **found,
         )
 
@@ -303,7 +304,8 @@ def _go(to: str, **update: Any) -> Command[Any]:
 
 def context_of(runtime: Runtime[Context]) -> Context:
     """Return the context, with defaults where Studio gives none."""
-    return runtime.context or Context()
+    context: Context | None = runtime.context
+    return Context() if context is None else context
 
 
 def agents_of(runtime: Runtime[Context], recipe: Recipe, state: State) -> Agents:
@@ -365,7 +367,9 @@ def _agents_from_settings(context: Context, recipe: Recipe, item: str) -> Agents
     traits = traits_of(model)
     endpoint = Endpoint(Limits(model, traits.concurrency), traits)
     channels = {
-        role: Channel(role, endpoint, NoJournal(), RoleSettings(), int(os.environ.get("AGENTLOOP_SEED", 0)))
+        role: Channel(
+            role, endpoint, NoJournal(), RoleSettings(), int(os.environ.get("AGENTLOOP_SEED", 0))
+        )
         for role in ("generator", "critic", "reviser")
     }
     return Agents(item, channels, kit.prompts, kit.rubric, recipe.candidate)

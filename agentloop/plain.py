@@ -12,7 +12,7 @@ _SHOWN = {"\n", "\t"}
 
 
 def plain(text: object, size: int | None = None) -> str:
-    """Return text on one line, controls written as `\\x1b`, cut to `size` characters."""
+    r"""Return text on one line, controls written as `\\x1b`, cut to `size` characters."""
     line = " ".join("".join(_visible(c) for c in str(text)).split())
     return line if size is None or len(line) <= size else line[: size - 1] + "…"
 

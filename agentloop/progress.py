@@ -74,7 +74,10 @@ class Tally:
         """Return the counts as JSON values."""
         return {
             "run": self.run,
-            **{name: self.verdicts[name] for name in ("accepted", "rejected", "ungradable", "failed")},
+            **{
+                name: self.verdicts[name]
+                for name in ("accepted", "rejected", "ungradable", "failed")
+            },
             "target": self.target,
             "in_flight": self.in_flight,
             "calls": self.calls,
@@ -208,7 +211,9 @@ class RichView(Silent):
         goal = f"{tally.done} / {tally.target}" if tally.target else str(tally.done)
         bar = ProgressBar(total=tally.target or 1, completed=tally.done, width=30)
         eta = f"{clock(tally.eta)} left" if tally.eta is not None else ""
-        head.add_row(Text(f"{goal} {tally.target_kind}"), bar, Text(clock(tally.seconds)), Text(eta))
+        head.add_row(
+            Text(f"{goal} {tally.target_kind}"), bar, Text(clock(tally.seconds)), Text(eta)
+        )
         verdicts = Text()
         for name, style in _STYLES.items():
             verdicts.append(f"{tally.verdicts[name]} {name}  ", style=style)

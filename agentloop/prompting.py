@@ -88,13 +88,14 @@ class Prompt:
     def seed_fields(self) -> set[str]:
         """Return the seed fields that the template names (`seed.x` or `seed["x"]`)."""
         found = set()
-        for node in self._tree().find_all((nodes.Getattr, nodes.Getitem)):
+        for node in self._tree().find_all(nodes.Getattr):
             if isinstance(node.node, nodes.Name) and node.node.name == "seed":
-                if isinstance(node, nodes.Getattr):
-                    found.add(node.attr)
-                elif isinstance(node.arg, nodes.Const):
-                    found.add(str(node.arg.value))
-        return found
+                found.add(node.attr)
+        for item in self._tree().find_all(nodes.Getitem):
+            named = isinstance(item.node, nodes.Name) and item.node.name == "seed"
+            if named and isinstance(item.arg, nodes.Const):
+                found.add(str(item.arg.value))
+        return found - set(dir(dict))
 
     def _tree(self) -> nodes.Template:
         try:

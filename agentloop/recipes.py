@@ -90,12 +90,13 @@ def _from_file(path: Path, attribute: str, ref: str) -> FoundRecipe:
     if not path.is_file():
         raise RecipeError(f"there is no recipe file `{path}`")
     for name in packaged():  # the project's own checkout: one module, not a second copy
-        if (module := sys.modules.get(f"{PACKAGE}.{name}")) and module.__file__:
-            if Path(module.__file__).resolve() == path.resolve():
-                return _from_module(module, attribute, ref)
+        module = sys.modules.get(f"{PACKAGE}.{name}")
+        if module and Path(module.__file__ or "").resolve() == path.resolve():
+            return _from_module(module, attribute, ref)
     unique = hashlib.blake2b(str(path.resolve()).encode(), digest_size=6).hexdigest()
     spec = importlib.util.spec_from_file_location(f"agentloop_recipe_{unique}", path)
-    assert spec is not None and spec.loader is not None
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     try:
@@ -113,7 +114,9 @@ def _from_module(module: ModuleType, attribute: str, ref: str) -> FoundRecipe:
         raise RecipeError(f"`{file}` must define `recipe = Recipe(…)`")
     graph = getattr(module, attribute, None)
     if not isinstance(graph, CompiledStateGraph):
-        raise RecipeError(f"`{file}` must define `{attribute}`, a compiled graph: `recipe.compile()`")
+        raise RecipeError(
+            f"`{file}` must define `{attribute}`, a compiled graph: `recipe.compile()`"
+        )
     if not recipe.home:
         recipe = replace(recipe, home=str(file.parent))
     return FoundRecipe(recipe, graph, ref, file)

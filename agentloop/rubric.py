@@ -112,7 +112,7 @@ class Rubric(BaseModel):
         return digest(self.model_dump(mode="json", exclude={"name", "version"}))
 
     @cached_property
-    def schema(self) -> Json:
+    def reply_schema(self) -> Json:
         """JSON schema of a written grade: for each criterion the quote, the reason, the level."""
         fields = {c.name: _mark_schema(c) for c in self.criteria}
         return _closed(fields)
@@ -220,9 +220,7 @@ def _read_mark(criterion: Criterion, given: object, seed: Json, candidate: Json)
     )
 
 
-def verify_quote(
-    criterion: Criterion, level: str, quote: str, seed: Json, candidate: Json
-) -> None:
+def verify_quote(criterion: Criterion, level: str, quote: str, seed: Json, candidate: Json) -> None:
     """Raise MalformedReply unless a quote that is required stands in its source."""
     if criterion.needs_quote(level) and not stands(quote, criterion.source(seed, candidate)):
         raise MalformedReply(
@@ -262,7 +260,8 @@ def _explain(error: ValidationError, data: Json) -> str:
     first = error.errors()[0]
     place = _place(first["loc"], data)
     if first["type"] == "extra_forbidden":
-        owner = {1: Rubric, 3: Criterion}.get(len(first["loc"]), Example)
+        owners: dict[int, type[BaseModel]] = {1: Rubric, 3: Criterion}
+        owner = owners.get(len(first["loc"]), Example)
         return f"unknown key `{place}`{did_you_mean(str(first['loc'][-1]), owner.model_fields)}"
     message = first["msg"].removeprefix("Value error, ")
     return f"`{place}`: {message}" if place else message

@@ -41,7 +41,7 @@ from agentloop.models.base import Model, Reply
 from agentloop.models.channel import Channel, Endpoint, RoleSettings
 from agentloop.models.choose import ModelChoice, default_model, open_model, traits_of
 from agentloop.models.limits import Limits
-from agentloop.progress import Callback, Progress, Silent, Tally, progress_for
+from agentloop.progress import Callback, Progress, Tally, progress_for
 from agentloop.recipes import FoundRecipe, find_recipe
 from agentloop.records import Attempt, Event, Json, Seed, Verdict, digest
 from agentloop.seeds import Seeds, Source
@@ -93,7 +93,9 @@ class Run:
 
     def __str__(self) -> str:
         counts = self.counts
-        parts = [f"{counts[name]} {name}" for name in ("accepted", "rejected", "ungradable", "failed")]
+        parts = [
+            f"{counts[name]} {name}" for name in ("accepted", "rejected", "ungradable", "failed")
+        ]
         cost = counts["cost_usd"]
         parts.append("cost unknown" if cost is None else f"{cost:.4f} USD")
         parts.append(f"{counts['seconds']:.1f} s")
@@ -171,7 +173,7 @@ def prepare(recipe: str | Recipe | FoundRecipe, settings: Settings) -> Plan:
     seeds = Seeds(source, settings.map)
     seeds.check(kit.reads)
     endpoints, concurrency = _endpoints(settings)
-    roles = {role: _role_settings(settings, role) for role in ROLES}
+    roles: dict[str, RoleSettings] = {role: _role_settings(settings, role) for role in ROLES}
     identity = kit.identity | {
         f"models.{role}": {**endpoints[role].identity, **roles[role].identity(role)}
         for role in ROLES
@@ -206,8 +208,12 @@ def _endpoints(settings: Settings) -> tuple[dict[str, Endpoint], int]:
         spec = own.model if own.model is not None else default_model()
         same = f"{spec!r} {own.base_url} {own.client} {own.structured} {own.logprobs}"
         if same not in opened:
-            model: Model = spec if not isinstance(spec, str) else open_model(
-                ModelChoice(spec, own.base_url, own.client or "auto", settings.prices)
+            model: Model = (
+                spec
+                if not isinstance(spec, str)
+                else open_model(
+                    ModelChoice(spec, own.base_url, own.client or "auto", settings.prices)
+                )
             )
             traits = traits_of(model)
             traits = dataclasses.replace(
@@ -431,7 +437,7 @@ class Session:
 
     def _agents(self, item: str) -> Agents:
         plan = self._plan
-        channels = {
+        channels: dict[str, Channel] = {
             role: Channel(
                 role, plan.endpoints[role], self._journal, plan.roles[role], plan.settings.seed
             )
@@ -602,5 +608,10 @@ def _broken(error: Exception) -> Verdict:
 def _discard(store: Path) -> None:
     """Remove a store that was made for nothing."""
     for path in store.parent.glob(f"{store.name}*"):
-        if path.name in {store.name, f"{store.name}.wal", f"{store.name}.journal", f"{store.name}.lock"}:
+        if path.name in {
+            store.name,
+            f"{store.name}.wal",
+            f"{store.name}.journal",
+            f"{store.name}.lock",
+        }:
             path.unlink()

@@ -21,7 +21,7 @@ from typing import Any
 import orjson
 
 from agentloop.errors import SeedError, did_you_mean
-from agentloop.records import Json, Seed
+from agentloop.records import Seed
 
 MAX_LINE = 10_000_000  # bytes
 QUERY = "duckdb:"
@@ -220,5 +220,3 @@ def mapping_of(pairs: Iterable[str]) -> dict[str, str]:
             raise SeedError(f"`--map {pair}`: write `--map FIELD_THE_RECIPE_READS=YOUR_FIELD`")
         mapping[new] = old
     return mapping
-
-

@@ -62,9 +62,7 @@ class Check:
         return digest({"settings": self.settings, "veto": self.veto, "source": source}, 8)
 
 
-def run_checks(
-    checks: Sequence[Check], candidate: Json, seed: Json
-) -> tuple[CheckResult, ...]:
+def run_checks(checks: Sequence[Check], candidate: Json, seed: Json) -> tuple[CheckResult, ...]:
     """Run every check, so that a reviser sees all failures at once."""
     results = []
     for check in checks:

@@ -48,9 +48,7 @@ def numbers_stand(field: str, source: str, *, also: str = "") -> Check:
             return fail(f"`{field}` gives {missing[0]}, which the {source} does not", share)
         return passed()
 
-    return Check(
-        f"numbers_{field}", run, {"field": field, "source": source, "also": also}
-    )
+    return Check(f"numbers_{field}", run, {"field": field, "source": source, "also": also})
 
 
 def avoids(field: str, *, phrases: tuple[str, ...], why: str) -> Check:
@@ -59,6 +57,6 @@ def avoids(field: str, *, phrases: tuple[str, ...], why: str) -> Check:
 
     def run(candidate: Json, seed: Json) -> Finding:
         hit = pattern.search(normalise(str(candidate.get(field, ""))))
-        return fail(f"`{field}` says \"{hit.group()}\": {why}") if hit else passed()
+        return fail(f'`{field}` says "{hit.group()}": {why}') if hit else passed()
 
     return Check(f"avoids_{field}", run, {"field": field, "phrases": list(phrases), "why": why})

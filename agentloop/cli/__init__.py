@@ -41,7 +41,7 @@ class Commands(click.Group):
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="agentloop", message="%(prog)s %(version)s")
 def cli() -> None:
-    """Make training data from real seeds: generate, check, grade, repair, and ask why.
+    r"""Make training data from real seeds: generate, check, grade, repair, and ask why.
 
     \b
     agentloop run grounded_qa --seeds passages.jsonl --store qa.duckdb --accept 20

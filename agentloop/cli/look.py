@@ -41,14 +41,18 @@ def status(store: str, run_name: str | None, as_json: bool) -> None:
         return
     from agentloop.progress import clock, money
 
-    click.echo(f"run {counts['run']} · recipe {counts['recipe']} · {counts['stopped_by'] or 'open'}")
+    click.echo(
+        f"run {counts['run']} · recipe {counts['recipe']} · {counts['stopped_by'] or 'open'}"
+    )
     for verdict in ("accepted", "rejected", "ungradable", "failed"):
         click.echo(f"  {counts[verdict]:>8,} {verdict}")
     for reason, count in opened.reasons(run).items():
         click.echo(f"           {count:>6,} {reason}")
     click.echo(f"  {counts['seeds']:>8,} seeds · {counts['attempts']:,} attempts")
     tokens = counts["prompt_tokens"] + counts["completion_tokens"]
-    click.echo(f"  {counts['calls']:>8,} calls · {counts['requests']:,} requests · {tokens:,} tokens")
+    click.echo(
+        f"  {counts['calls']:>8,} calls · {counts['requests']:,} requests · {tokens:,} tokens"
+    )
     click.echo(f"  {money(counts['cost_usd'])} · {clock(counts['seconds'])}")
 
 

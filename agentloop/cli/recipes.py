@@ -32,7 +32,7 @@ def show(name: str) -> None:
     folder = found.recipe.folder()
     click.echo(f"# {name}: {found.recipe.about}\n")
     click.echo(f"```mermaid\n{found.graph.get_graph().draw_mermaid().strip()}\n```")
-    for file in ["rubric.yaml", *_prompt_files(name)]:
+    for file in ["rubric.yaml", *_prompt_files()]:
         if (path := folder.find(file)) is not None:
             click.echo(f"\n## {file}\n\n{path.read_text(encoding='utf-8').rstrip()}")
 
@@ -50,7 +50,7 @@ def init(directory: str, name: str) -> None:
     folder = found.recipe.folder()
     files = {target / f"{found.recipe.name}.py": found.file}
     prompts = target / "prompts" / found.recipe.name
-    for file in ["rubric.yaml", *_prompt_files(name)]:
+    for file in ["rubric.yaml", *_prompt_files()]:
         if (source := folder.find(file)) is not None:
             files[prompts / file] = source  # type: ignore[assignment]  # a packaged file reads alike
     for path in files:
@@ -65,7 +65,7 @@ def init(directory: str, name: str) -> None:
     )
 
 
-def _prompt_files(name: str) -> list[str]:
+def _prompt_files() -> list[str]:
     from agentloop.prompting import VARIABLES
 
     return [f"{prompt}.md" for prompt in VARIABLES]

@@ -22,13 +22,17 @@ def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
 
 _what = _options(
     click.argument("recipe"),
-    click.option("--seeds", metavar="FILE", help="JSONL, JSON, CSV, Parquet or duckdb:FILE?SELECT …"),
+    click.option(
+        "--seeds", metavar="FILE", help="JSONL, JSON, CSV, Parquet or duckdb:FILE?SELECT …"
+    ),
     click.option("--store", metavar="FILE", help="DuckDB file, made if it is not there"),
     click.option("--accept", type=int, metavar="N", help="go on until N items are accepted"),
     click.option("--items", type=int, metavar="N", help="settle N items; with --accept, at most N"),
     click.option("--per-seed", type=int, metavar="N", help="use a seed up to N times  [4]"),
     click.option("--run", "run_name", metavar="NAME", help="the run's name  [the recipe's]"),
-    click.option("--map", "mapping", multiple=True, metavar="A=B", help="the recipe's field A is B"),
+    click.option(
+        "--map", "mapping", multiple=True, metavar="A=B", help="the recipe's field A is B"
+    ),
 )
 _models = _options(
     click.option("--model", metavar="SPEC", help="openai/…, anthropic/…, ollama/…, local  [local]"),
@@ -43,7 +47,9 @@ _how = _options(
     click.option("--prompts", metavar="DIR", help="your prompts, before the recipe's"),
     click.option("--max-rounds", type=int, metavar="R", help="revisions of one item  [2]"),
     click.option("--concurrency", type=int, metavar="K", help="items in flight  [16; local: 4]"),
-    click.option("--seed", type=int, metavar="N", help="makes choices and sampling repeatable  [0]"),
+    click.option(
+        "--seed", type=int, metavar="N", help="makes choices and sampling repeatable  [0]"
+    ),
     click.option("--config", metavar="FILE", help="settings  [agentloop.toml]"),
     click.option("--progress", metavar="MODE", help="auto, rich, plain, json or none  [auto]"),
     click.option("--json", "as_json", is_flag=True, help="end with one JSON object on stdout"),
@@ -54,7 +60,9 @@ _how = _options(
 @_what
 @_models
 @_how
-def run(recipe: str, run_name: str | None, mapping: tuple[str, ...], as_json: bool, **given: Any) -> int:
+def run(
+    recipe: str, run_name: str | None, mapping: tuple[str, ...], as_json: bool, **given: Any
+) -> int:
     """Run RECIPE over seeds; started again with the same store, it goes on.
 
     RECIPE is a name from `agentloop recipes` or a file of yours: my_graph.py.

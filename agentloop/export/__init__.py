@@ -76,10 +76,29 @@ def _prompt_completion(row: Json) -> Json:
 
 
 def _raw(row: Json) -> Json:
-    keys = (
-        "run recipe item seed_id sample seed inputs candidate messages verdict reason detail "
-        "score round checks grade generator critic prompt rubric grading"
-    ).split()
+    keys = [
+        "run",
+        "recipe",
+        "item",
+        "seed_id",
+        "sample",
+        "seed",
+        "inputs",
+        "candidate",
+        "messages",
+        "verdict",
+        "reason",
+        "detail",
+        "score",
+        "round",
+        "checks",
+        "grade",
+        "generator",
+        "critic",
+        "prompt",
+        "rubric",
+        "grading",
+    ]
     return {"schema": 1, **{key: row[key] for key in keys}}
 
 
@@ -110,4 +129,3 @@ def _preferences(store: Store, rows: Iterator[Json]) -> Iterator[bytes]:
             "rejected": [worst.messages[-1]],
         }
         yield orjson.dumps(pair, option=_OPTIONS)
-

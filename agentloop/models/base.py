@@ -128,11 +128,11 @@ class Journal(Protocol):
 class NoJournal:
     """Remembers nothing: for a single look, as in LangGraph Studio."""
 
-    def recall(self, item: str, key: CallKey, digest: str) -> Reply | None:
-        return None
+    def recall(self, *_: Any) -> None:
+        """Know nothing."""
 
     def record(self, *_: Any) -> None:
-        return None
+        """Keep nothing."""
 
     def record_failure(self, *_: Any) -> None:
-        return None
+        """Keep nothing."""

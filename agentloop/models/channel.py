@@ -165,9 +165,7 @@ class Channel:
         try:
             reply = await self.endpoint.complete(request)
         except ModelError as error:
-            self._journal.record_failure(
-                item, key, digest, self.endpoint.name, error, error.tries
-            )
+            self._journal.record_failure(item, key, digest, self.endpoint.name, error, error.tries)
             raise
         self._journal.record(item, key, digest, self.endpoint.name, reply)
         return reply

@@ -147,9 +147,7 @@ def _litellm(choice: ModelChoice) -> Model:
     key = os.environ.get(provider.key) if provider.key else None
     if key is None and choice.base_url and is_loopback(choice.base_url):
         key = "none"  # litellm's OpenAI path insists on some key
-    return LitellmModel(
-        choice.spec, base_url=choice.base_url, api_key=key, price=_price(choice)
-    )
+    return LitellmModel(choice.spec, base_url=choice.base_url, api_key=key, price=_price(choice))
 
 
 def _price(choice: ModelChoice) -> Price | None:

@@ -6,7 +6,6 @@ done about them. Refuses to know: retries, limits, roles.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from collections.abc import Mapping
@@ -74,7 +73,7 @@ class DirectModel:
             raise TransientError(f"`{self._base_url}`", connected=False) from error
         except (aiohttp.ClientError, ConnectionError) as error:
             raise TransientError(f"`{self._base_url}` broke off: {error!r}") from error
-        except asyncio.TimeoutError as error:
+        except TimeoutError as error:
             raise TransientError(
                 f"`{self._base_url}` did not answer within {request.timeout:g} s"
             ) from error

@@ -92,15 +92,15 @@ def _spawn(path: Path, key: str) -> subprocess.Popen[bytes]:
     server = Path(__file__).with_name("serve.py")
     command = [sys.executable, str(server), str(path)]
     command += ["--slots", str(SLOTS), "--context", str(CONTEXT)]
-    log = tempfile.TemporaryFile(prefix="agentloop-serve-")
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=log,
-        env=environment,
-        start_new_session=True,  # Ctrl-C is the run's: it stops the server when it has finished
-    )
+    with tempfile.TemporaryFile(prefix="agentloop-serve-") as log:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is the run's: it stops the server when it is done
+        )
 
 
 def _first_line(server: subprocess.Popen[bytes]) -> bytes:
@@ -109,7 +109,8 @@ def _first_line(server: subprocess.Popen[bytes]) -> bytes:
 
 
 def _stop(server: subprocess.Popen[bytes]) -> None:
-    assert server.stdin is not None and server.stdout is not None
+    assert server.stdin is not None
+    assert server.stdout is not None
     server.stdin.close()
     try:
         server.wait(timeout=5)

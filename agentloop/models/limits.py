@@ -68,7 +68,7 @@ class Limits:
         if error.connected and tries >= MAX_TRIES:
             error.tries = tries
             raise error
-        backoff = min(MAX_WAIT, BACKOFF * 2 ** (tries - 1)) * random.uniform(0.5, 1.0)
+        backoff = min(MAX_WAIT, BACKOFF * 2.0 ** (tries - 1)) * random.uniform(0.5, 1.0)
         if error.connected:
             return max(backoff, error.retry_after or 0.0)
         return min(backoff, max(0.1, patience - waited))

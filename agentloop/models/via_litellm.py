@@ -132,7 +132,9 @@ class LitellmModel:
         if isinstance(error, refused):
             return AccessError(f"{where} refuses access: {said}")
         if _no_connection(error):
-            return TransientError(self._base_url and f"`{self._base_url}`" or where, connected=False)
+            return TransientError(
+                (self._base_url and f"`{self._base_url}`") or where, connected=False
+            )
         never = (kinds.BadRequestError, kinds.UnprocessableEntityError)
         if isinstance(error, never) and not isinstance(error, kinds.RateLimitError):
             return RefusedRequest(f"{where} answered {getattr(error, 'status_code', 400)}: {said}")
@@ -149,7 +151,11 @@ def _no_connection(error: BaseException | None) -> bool:
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        if type(error).__name__ in {"ClientConnectorError", "ConnectError", "ConnectionRefusedError"}:
+        if type(error).__name__ in {
+            "ClientConnectorError",
+            "ConnectError",
+            "ConnectionRefusedError",
+        }:
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -29,10 +29,23 @@ if TYPE_CHECKING:
 __all__ = ["COUNT_KEYS", "EXAMPLES", "Store"]
 
 VERDICTS = ("accepted", "rejected", "ungradable", "failed")
-COUNT_KEYS = (
-    "run recipe accepted rejected ungradable failed seeds attempts calls requests "
-    "prompt_tokens completion_tokens cost_usd seconds stopped_by"
-).split()
+COUNT_KEYS = [
+    "run",
+    "recipe",
+    "accepted",
+    "rejected",
+    "ungradable",
+    "failed",
+    "seeds",
+    "attempts",
+    "calls",
+    "requests",
+    "prompt_tokens",
+    "completion_tokens",
+    "cost_usd",
+    "seconds",
+    "stopped_by",
+]
 BATCH = 1000  # rows fetched at a time
 
 
@@ -82,7 +95,10 @@ class Store:
 
     def reasons(self, run: str | None = None) -> dict[str, int]:
         """Return how often each reason was given."""
-        sql = "SELECT reason, count(*) FROM examples WHERE run = ? AND grading = 0 AND reason IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1"
+        sql = (
+            "SELECT reason, count(*) FROM examples WHERE run = ? AND grading = 0 "
+            "AND reason IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1"
+        )
         return {row[0]: row[1] for row in self._rows(sql, self.run(run))}
 
     def settings(self, run: str | None = None) -> Json:
@@ -170,12 +186,7 @@ def read_counts(connection: duckdb.DuckDBPyConnection, run: str) -> Json:
         "ELSE coalesce(sum(cost_usd), 0) END FROM calls WHERE run = ?",
         [run],
     ).fetchall()[0]
-    seconds, stopped_by = connection.execute(
-        "WITH s AS (SELECT session, max(seconds) AS seconds, arg_max(stopped_by, (time, seconds)) AS by_, "
-        "max(time) AS time FROM sessions WHERE run = ? GROUP BY session) "
-        "SELECT coalesce(sum(seconds), 0), arg_max(by_, time) FROM s",
-        [run],
-    ).fetchall()[0]
+    seconds, stopped_by = _time_spent(connection, run)
     return {
         "run": run,
         "recipe": _one(connection, "SELECT recipe FROM runs WHERE run = ?", run),
@@ -192,9 +203,18 @@ def read_counts(connection: duckdb.DuckDBPyConnection, run: str) -> Json:
     }
 
 
-def _read_item(
-    connection: duckdb.DuckDBPyConnection, run: str, item: str, grading: int
-) -> Item:
+def _time_spent(connection: duckdb.DuckDBPyConnection, run: str) -> tuple[float, str | None]:
+    """Return the seconds of all sessions, and what ended the last one (None: running, or killed)."""
+    spent: dict[str, float] = {}
+    stopped_by = None
+    marks = "SELECT session, seconds, stopped_by FROM sessions WHERE run = ? ORDER BY time, seconds"
+    for session, seconds, by in connection.execute(marks, [run]).fetchall():
+        spent[session] = seconds
+        stopped_by = by
+    return sum(spent.values()), stopped_by
+
+
+def _read_item(connection: duckdb.DuckDBPyConnection, run: str, item: str, grading: int) -> Item:
     place = (run, item)
     (row,) = _dicts(connection, "SELECT * FROM items WHERE run = ? AND item = ?", *place)
     attempts = _dicts(

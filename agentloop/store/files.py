@@ -48,9 +48,9 @@ class Files:
 
 
 @contextmanager
-def connect(path: Path, *, write: bool, patience: float = PATIENCE) -> Iterator[
-    duckdb.DuckDBPyConnection
-]:
+def connect(
+    path: Path, *, write: bool, patience: float = PATIENCE
+) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a store, waiting for another process's fold, and close it at once afterwards."""
     connection = _open(path, write, time.monotonic() + patience)
     try:

@@ -103,10 +103,12 @@ class Writer:
             self._lock.release()
 
     def _work(self) -> None:
-        while not self._closing:
+        while True:
             self._wake.wait(FOLD_SECONDS)
             self._wake.clear()
-            if self._closing or not self._lines:
+            if self._closing:
+                return
+            if not self._lines and not self.files.folding.exists():
                 continue
             try:
                 self._fold_beside()
