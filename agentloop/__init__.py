@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agentloop.checks import Check, fail, passed
+    from agentloop.checks import Check, Finding, fail, passed
     from agentloop.errors import AgentloopError, UserError
     from agentloop.loop import Recipe, standard_graph
     from agentloop.models.scripted import ScriptedModel
@@ -32,6 +32,7 @@ _HOME = {
     "Attempt": "records",
     "Candidate": "records",
     "Check": "checks",
+    "Finding": "checks",
     "Grade": "records",
     "Item": "records",
     "Mark": "records",
@@ -55,6 +56,7 @@ __all__ = [
     "Attempt",
     "Candidate",
     "Check",
+    "Finding",
     "Grade",
     "Item",
     "Mark",

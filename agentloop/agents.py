@@ -14,6 +14,7 @@ import asyncio
 import math
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -104,7 +105,7 @@ class Agents:
         def read(reply: Reply) -> Candidate:
             return read_candidate(self.candidate, read_object(reply))
 
-        schema = self.candidate.model_json_schema()
+        schema = candidate_schema(self.candidate)
         candidate = await self._ask(CallKey(role, round), messages, read, schema)
         channel = self.channels[role]
         return Draft(candidate, channel.endpoint.name, self.prompts[prompt].hash)
@@ -230,6 +231,12 @@ async def _all(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
             raise result
         done.append(result)
     return done
+
+
+@lru_cache(maxsize=64)
+def candidate_schema(kind: type[Candidate]) -> Json:
+    """Return the JSON schema of a candidate type, made once."""
+    return kind.model_json_schema()
 
 
 def read_candidate(kind: type[Candidate], data: Json) -> Candidate:

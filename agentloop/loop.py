@@ -62,6 +62,8 @@ class State(TypedDict, total=False):
     inputs: dict[str, Any]
     round: int
     candidate: dict[str, Any]
+    checks: list[dict[str, Any]]
+    """What the checks found in the candidate at hand."""
     wrote: dict[str, str]
     """`model` and `prompt` hash of the candidate at hand."""
     attempts: Annotated[list[dict[str, Any]], operator.add]
@@ -207,7 +209,7 @@ class Nodes:
         results = run_checks(self.recipe.checks, state["candidate"], state["seed"])
         failed = [r for r in results if r.veto and not r.passed]
         if not failed:
-            return _go("grade")
+            return _go("grade", checks=[r.model_dump() for r in results])
         detail = "; ".join(r.evidence or r.name for r in failed)
         attempt = self._attempt(state, results, reason="failed_check", detail=detail)
         return self._next(state, runtime, attempt)
@@ -217,7 +219,7 @@ class Nodes:
     ) -> Command[Literal["revise", "__end__"]]:
         """Let the critic mark every criterion; code scores and decides."""
         agents = agents_of(runtime, self.recipe, state)
-        results = run_checks(self.recipe.checks, state["candidate"], state["seed"])
+        results = [CheckResult.model_validate(r) for r in state["checks"]]
         try:
             grade = await agents.grade(state["seed"], state["candidate"], state["round"])
         except ReplyError as error:

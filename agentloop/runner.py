@@ -431,8 +431,7 @@ class Session:
             verdict, attempts = _broken(error), []
         kept = next((a for a in attempts if a.round == verdict.round), None)
         verdict, fingerprint = self._admission.admit(item, verdict, kept.messages if kept else ())
-        self._journal.write(*self._settled_lines(item, attempts, verdict, fingerprint))
-        self._journal.forget(item)
+        self._journal.settle(*self._settled_lines(item, attempts, verdict, fingerprint))
         self._count(item, verdict)
 
     def _agents(self, item: str) -> Agents:

@@ -18,6 +18,7 @@ from agentloop.models.base import Reply
 from agentloop.records import Json
 
 _THINK = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
+_NO_TEXT = re.compile("[\0\ud800-\udfff]")
 _FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
 
 
@@ -103,7 +104,7 @@ def _object(pairs: list[tuple[str, Any]]) -> Json:
 
 
 def _check_text(text: str) -> None:
-    if "\0" in text or any("\ud800" <= c <= "\udfff" for c in text):
+    if _NO_TEXT.search(text):
         raise _Unreadable("the reply holds characters that are no text")
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 import time
+import warnings
+from functools import lru_cache
 from typing import Any
 
 from agentloop.errors import (
@@ -33,11 +35,13 @@ from agentloop.models.prices import Price
 from agentloop.records import Json
 
 
+@lru_cache(maxsize=1)
 def load() -> Any:
     """Import litellm without its network access, debug output and telemetry."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     import litellm
 
+    warnings.filterwarnings("ignore", message=".*ReadOnly.*")  # pydantic, about litellm's types
     litellm.suppress_debug_info = True
     litellm.drop_params = True
     return litellm

@@ -35,8 +35,8 @@ ORDER BY c.time
 class RunJournal:
     """Answers from earlier sessions, writes down this one's calls.
 
-    Nothing at all is written before the first reply of a new run: an endpoint that never answered
-    leaves no trace. `first` holds the lines that then go before it.
+    Nothing at all is written before the first reply or verdict of a new run: an endpoint that never
+    answered leaves no trace.
     """
 
     def __init__(self, writer: Writer, run: str, *, on_call: OnCall = lambda *_: None):
@@ -49,7 +49,7 @@ class RunJournal:
         self._asked: dict[str, set[CallKey]] = {}
 
     def hold(self, *lines: Line) -> None:
-        """Keep lines back until the first reply."""
+        """Keep lines back until the first reply or verdict."""
         self._held = [*(self._held or []), *lines]
 
     def load(self, connection: duckdb.DuckDBPyConnection) -> None:
@@ -64,6 +64,20 @@ class RunJournal:
         else:
             self.silent = False
             self._writer.append(*lines)
+
+    def settle(self, *lines: Line) -> None:
+        """Make an item's attempts, grades and verdict safe, and drop what was kept for it."""
+        self._release()
+        self.write(*lines)
+        item = lines[-1][1]["item"]
+        for key in self._asked.pop(item, ()):
+            self._known.pop((item, str(key)), None)
+
+    def _release(self) -> None:
+        """Write what was held back."""
+        held, self._held = self._held, None
+        if held:
+            self.write(*held)
 
     def recall(self, item: str, key: CallKey, digest: str) -> Reply | None:
         """Return the journaled reply when key and digest agree."""
@@ -86,8 +100,8 @@ class RunJournal:
             "latency": round(reply.latency, 4),
             "raw": reply.raw,
         }
-        held, self._held = self._held or [], None
-        self.write(*held, ("calls", row))
+        self._release()
+        self.write(("calls", row))
         self._on_call(reply, reply.tries)
 
     def record_failure(
@@ -97,11 +111,6 @@ class RunJournal:
         row = self._row(item, key, digest, model, tries)
         self.write(("calls", row | {"answered": False, "error": str(error)[:500]}))
         self._on_call(None, tries)
-
-    def forget(self, item: str) -> None:
-        """Drop what was kept for an item that is settled."""
-        for key in self._asked.pop(item, ()):
-            self._known.pop((item, str(key)), None)
 
     def _row(self, item: str, key: CallKey, digest: str, model: str, tries: int) -> Json:
         return {

@@ -1,0 +1,199 @@
+"""Small recipes, scripted agents and stores for the tests.
+
+A test recipe's prompts begin with a word in capitals, so that one scripted model can play every role
+and a test can say which answer each role gives.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+import agentloop as al
+from agentloop.models.base import Reply, Request
+from tests.endpoint import Endpoint, completion, text_of
+
+Answer = str | Reply | Exception
+Script = Answer | Iterable[Answer] | Callable[[str], Answer]
+"""One answer for good, several in turn, or a function of the prompt."""
+
+
+class QA(al.Candidate):
+    question: str
+    answer: str
+
+
+PROMPTS = {
+    "generate": "GENERATE {{ seed.passage }} | sample {{ inputs.sample }}",
+    "critique": "CRITIQUE {{ candidate.answer }} | {% for c in criteria %}{{ c.name }} {% endfor %}"
+    "| reference {{ reference }}",
+    "ask": "ASK {{ criterion.name }} {{ candidate.answer }}",
+    "evidence": "EVIDENCE {{ candidate.answer }} {% for w in wanted %}{{ w.name }}={{ w.need }} "
+    "{% endfor %}",
+    "reference": "REFERENCE {{ candidate.question }}",
+    "revise": "REVISE {{ candidate.answer }} "
+    "| {% for m in marks %}{{ m.name }}: {{ m.reason }} {% endfor %}"
+    "| {% for c in checks %}{{ c.name }}: {{ c.evidence }} {% endfor %}",
+}
+RUBRIC = """
+name: tiny
+accept_at: 0.8
+criteria:
+  - name: right
+    ask: Is the answer right?
+"""
+PASSAGE = "The river Elbe rises in the Giant Mountains and flows into the North Sea near Cuxhaven."
+SEEDS = [{"passage": f"{PASSAGE} This is passage number {n}."} for n in range(40)]
+
+
+def write_prompts(folder: Path, rubric: str = RUBRIC, **prompts: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in {**PROMPTS, **prompts}.items():
+        (folder / f"{name}.md").write_text(text)
+    (folder / "rubric.yaml").write_text(rubric)
+    return folder
+
+
+def tiny(folder: Path, rubric: str = RUBRIC, **parts: Any) -> al.Recipe:
+    """Return a recipe with prompts of its own under `folder`."""
+    prompts = write_prompts(folder / "prompts", rubric)
+    return al.Recipe(**{"name": "tiny", "candidate": QA, "prompts": str(prompts), **parts})
+
+
+def draft(answer: str = "In the Giant Mountains.", question: str = "Where does it rise?") -> str:
+    return json.dumps({"question": question, "answer": answer})
+
+
+def mark(level: str = "yes", reason: str = "", **more: str) -> dict[str, str]:
+    return {"reason": reason, "level": level, **more}
+
+
+def marks(level: str = "yes", reason: str = "") -> str:
+    """Return a written grade by RUBRIC."""
+    return json.dumps({"right": mark(level, reason or ("" if level == "yes" else "it is wrong"))})
+
+
+def per_seed(prompt: str) -> str:
+    """Answer GENERATE with a draft that differs from seed to seed and sample to sample."""
+    return draft(f"As {prompt.partition('GENERATE ')[2]}")
+
+
+def agent(**scripts: Script) -> al.ScriptedModel:
+    """Return a model that plays every role: `agent(generate=draft(), critique=marks("no"))`."""
+    plays = {"generate": per_seed, "critique": marks(), **scripts}
+    turns: dict[str, Iterator[Answer]] = {}
+
+    def answer(request: Request) -> Answer:
+        prompt = request.messages[0]["content"]
+        role = prompt.split(maxsplit=1)[0].lower()
+        script = plays[role]
+        if isinstance(script, str | Reply | Exception):
+            return script
+        if callable(script):
+            return script(prompt)
+        return next(turns.setdefault(role, iter(script)))
+
+    return al.ScriptedModel(answer)
+
+
+def roles(model: al.ScriptedModel) -> list[str]:
+    """Return the first word of every prompt that was asked, in order."""
+    return [request.messages[0]["content"].split(maxsplit=1)[0] for request in model.requests]
+
+
+def asked(model: al.ScriptedModel, role: str) -> list[Request]:
+    return [r for r in model.requests if r.messages[0]["content"].startswith(role)]
+
+
+def play(folder: Path, model: Any, recipe: al.Recipe | None = None, **settings: Any) -> al.Run:
+    """Run a tiny recipe into `folder/qa.duckdb`, one item at a time unless told otherwise."""
+    given = {"seeds": SEEDS[:1], "store": folder / "qa.duckdb", "model": model, "concurrency": 1}
+    return al.run(recipe or tiny(folder), **{**given, **settings})
+
+
+def only(run: al.Run) -> al.Item:
+    """Return the one item of a run."""
+    (row,) = run.items("all")
+    return al.Store(run.store).item(row["item"]).item
+
+
+def verdicts(run: al.Run) -> dict[str, int]:
+    return {name: run.counts[name] for name in ("accepted", "rejected", "ungradable", "failed")}
+
+
+def serving(model: al.ScriptedModel) -> Endpoint:
+    """Return an endpoint that answers what a scripted model answers."""
+    answer = model._answer
+
+    def reply(body: dict[str, Any], _: int) -> web.Response:
+        said = answer(Request(messages=tuple(body["messages"])))
+        assert isinstance(said, str)
+        return web.json_response(completion(body, said))
+
+    return Endpoint(misbehave=reply)
+
+
+def prompts_of(server: Endpoint) -> list[str]:
+    return [text_of(body) for body in server.bodies]
+
+
+GRAPH = """
+import agentloop as al
+
+class QA(al.Candidate):
+    question: str
+    answer: str
+
+recipe = al.Recipe(name="mine", reads=("passage",), candidate=QA, prompts="prompts")
+graph = recipe.compile()
+"""
+
+
+def write_graph(folder: Path, text: str = GRAPH, name: str = "my_graph.py") -> Path:
+    """Write a recipe file with its prompts beside it."""
+    write_prompts(folder / "prompts")
+    (folder / name).write_text(text)
+    return folder / name
+
+
+def write_seeds(folder: Path, count: int) -> Path:
+    path = folder / "seeds.jsonl"
+    path.write_text("".join(json.dumps(seed) + "\n" for seed in SEEDS[:count]))
+    return path
+
+
+def environment() -> dict[str, str]:
+    hidden = ("AGENTLOOP_", "COV_", "PYTEST_")
+    return {k: v for k, v in os.environ.items() if not k.startswith(hidden)}
+
+
+def python(code: str, *arguments: str | Path, **more: Any) -> subprocess.Popen[str]:
+    """Start a Python program in a process of its own, talking over pipes."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        **more,
+    )
+
+
+def command(*arguments: str | Path, **more: Any) -> subprocess.Popen[str]:
+    """Start `agentloop …` in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "agentloop", *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        **more,
+    )

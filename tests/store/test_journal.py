@@ -1,0 +1,154 @@
+"""The journal of a run: what was paid is answered again, as it was."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from agentloop.errors import TransientError
+from agentloop.models.base import CallKey, Reply
+from agentloop.records import Usage
+from agentloop.store import Store
+from agentloop.store.files import connect
+from agentloop.store.journal import RunJournal
+from agentloop.store.writer import Writer
+
+NUMBERS = itertools.count()
+KEY = CallKey("generator")
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
+COUNT = st.integers(0, 2**40)
+REPLIES = st.builds(
+    Reply,
+    text=TEXT,
+    finish_reason=st.sampled_from(["stop", "length", "content_filter", "odd\x1b[1m"]),
+    usage=st.builds(
+        Usage,
+        prompt_tokens=COUNT,
+        completion_tokens=COUNT,
+        cached_tokens=COUNT,
+        reasoning_tokens=COUNT,
+    ),
+    cost_usd=st.none() | st.floats(0, 1e6),
+    logprobs=st.none()
+    | st.lists(st.dictionaries(TEXT, st.floats(-100, 0), min_size=1), min_size=1, max_size=3).map(
+        tuple
+    ),
+    tries=st.integers(1, 50),
+    latency=st.just(0.25),
+    raw=st.dictionaries(TEXT, TEXT, max_size=3),
+)
+
+
+def journal(writer: Writer, run: str = "a") -> RunJournal:
+    made = RunJournal(writer, run)
+    made.hold(
+        ("runs", {"run": run, "recipe": "r", "time": 1.0, "identity": {}, "versions": {}}),
+    )
+    return made
+
+
+def item(made: RunJournal, name: str = "i") -> None:
+    made.write(
+        ("items", {"run": made.run, "item": name, "seed_id": "s", "seed": {}, "inputs": {}})
+    )
+
+
+def reopened(path: Path, run: str = "a") -> RunJournal:
+    """Return the journal as the next session of the run finds it."""
+    with Writer(path) as writer:
+        made = RunJournal(writer, run)
+        with connect(path, write=False) as connection:
+            made.load(connection)
+    return made
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("journal") / "s.duckdb"
+
+
+@settings(max_examples=15)
+@given(reply=REPLIES, key=st.builds(CallKey, st.sampled_from(["critic", "reviser"]), st.integers(0, 9)))
+def test_a_reply_comes_back_exactly_as_it_was(shared: Path, reply: Reply, key: CallKey) -> None:
+    run = f"run {next(NUMBERS)}"
+    with Writer(shared) as writer:
+        journal(writer, run).record("i", key, "d", "m", reply)
+    assert reopened(shared, run).recall("i", key, "d") == reply
+
+
+def test_only_the_same_item_key_and_digest_are_answered(tmp_path: Path) -> None:
+    path = tmp_path / "s.duckdb"
+    with Writer(path) as writer:
+        journal(writer).record("i", KEY, "d", "m", Reply("hello"))
+    assert reopened(path).recall("i", KEY, "d") == Reply("hello")
+    assert reopened(path).recall("i", KEY, "e") is None
+    assert reopened(path).recall("j", KEY, "d") is None
+    assert reopened(path).recall("i", KEY._replace(repair=1), "d") is None
+    assert reopened(path, "b").recall("i", KEY, "d") is None
+
+
+def test_two_calls_of_an_item_never_share_a_key(tmp_path: Path) -> None:
+    with Writer(tmp_path / "s.duckdb") as writer:
+        made = journal(writer)
+        made.recall("i", KEY, "d")
+        made.recall("j", KEY, "d")
+        with pytest.raises(AssertionError, match="share the key"):
+            made.recall("i", KEY, "e")
+
+
+def test_settled_items_are_not_loaded_again(tmp_path: Path) -> None:
+    path = tmp_path / "s.duckdb"
+    with Writer(path) as writer:
+        made = journal(writer)
+        for name in ("i", "j"):
+            item(made, name)
+            made.record(name, KEY, "d", "m", Reply(name))
+        verdict = {"run": "a", "item": "i", "opening": 0, "grading": 0, "verdict": "rejected"}
+        made.write(("verdicts", verdict))
+    assert reopened(path).recall("i", KEY, "d") is None
+    assert reopened(path).recall("j", KEY, "d") == Reply("j")
+
+
+def test_nothing_is_written_before_the_first_reply(tmp_path: Path) -> None:
+    path = tmp_path / "s.duckdb"
+    with Writer(path) as writer:
+        made = journal(writer)
+        item(made)
+        made.record_failure("i", KEY, "d", "m", TransientError("busy"), 3)
+        assert made.silent
+        writer.flush()
+        assert Store(path).runs() == []
+        made.record("i", KEY._replace(repair=1), "d", "m", Reply("hello"))
+        assert not made.silent
+    store = Store(path)
+    assert store.runs() == ["a"]
+    counts = store.counts()
+    assert (counts["calls"], counts["requests"]) == (1, 4)
+
+
+def test_a_failed_call_counts_its_requests_and_answers_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "s.duckdb"
+    with Writer(path) as writer:
+        made = journal(writer)
+        item(made)
+        made.record("i", KEY, "d", "m", Reply("hello", tries=2))
+        made.record_failure("i", CallKey("critic"), "d", "m", TransientError("busy\x1b[2J"), 6)
+    counts = Store(path).counts()
+    assert (counts["calls"], counts["requests"]) == (1, 8)
+    assert reopened(path).recall("i", CallKey("critic"), "d") is None
+    assert "no reply: busy" in Store(path).item("i").why()
+
+
+def test_an_unknown_cost_makes_the_sum_unknown(tmp_path: Path) -> None:
+    path = tmp_path / "s.duckdb"
+    with Writer(path) as writer:
+        made = journal(writer)
+        made.record("i", KEY, "d", "m", Reply("hello", cost_usd=0.5))
+        writer.flush()
+        assert Store(path).counts()["cost_usd"] == 0.5
+        made.record("i", CallKey("critic"), "d", "m", Reply("hello"))
+    assert Store(path).counts()["cost_usd"] is None

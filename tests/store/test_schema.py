@@ -1,0 +1,88 @@
+"""The tables: made once, never downgraded, one documented view."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from agentloop.errors import StoreError
+from agentloop.store import Store
+from agentloop.store.files import connect, prepare
+from agentloop.store.schema import KEYS, MIGRATIONS, TABLES, migrate
+from agentloop.store.writer import Writer
+
+VIEW = (
+    "run, item, grading, verdict, reason, detail, score, round, time, seed_id, sample, seed, inputs, "
+    "recipe, candidate, messages, checks, generator, prompt, critic, rubric, grade, opening"
+)
+
+
+def newer(path: Path) -> Path:
+    prepare(path)
+    with connect(path, write=True) as connection:
+        connection.execute("INSERT INTO migrations VALUES (?, now())", [len(MIGRATIONS) + 1])
+    return path
+
+
+def test_every_table_has_a_key_of_its_own_columns() -> None:
+    assert TABLES.keys() == KEYS.keys()
+    for table, key in KEYS.items():
+        assert set(key.split(", ")) <= TABLES[table].keys()
+
+
+def test_preparing_twice_migrates_once(tmp_path: Path) -> None:
+    prepare(tmp_path / "s.duckdb")
+    prepare(tmp_path / "s.duckdb")
+    with connect(tmp_path / "s.duckdb", write=True) as connection:
+        migrate(connection, "s")
+        versions = connection.execute("SELECT version FROM migrations").fetchall()
+    assert versions == [(n + 1,) for n in range(len(MIGRATIONS))]
+
+
+def test_the_view_that_where_sees_has_its_columns(tmp_path: Path) -> None:
+    prepare(tmp_path / "s.duckdb")
+    with connect(tmp_path / "s.duckdb", write=False) as connection:
+        connection.execute("SELECT * FROM examples")
+        columns = {column[0] for column in connection.description or []}
+    assert columns == set(VIEW.split(", "))
+
+
+def test_the_tables_have_a_primary_key_and_no_other_index(tmp_path: Path) -> None:
+    prepare(tmp_path / "s.duckdb")
+    with connect(tmp_path / "s.duckdb", write=False) as connection:
+        assert connection.execute("SELECT count(*) FROM duckdb_indexes()").fetchall() == [(0,)]
+        kinds = "SELECT DISTINCT constraint_type FROM duckdb_constraints() ORDER BY 1"
+        found = [row[0] for row in connection.execute(kinds).fetchall()]
+    assert "FOREIGN KEY" not in found
+    assert "PRIMARY KEY" in found
+
+
+def test_a_newer_store_is_refused_for_writing(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="upgrade agentloop"):
+        Writer(newer(tmp_path / "s.duckdb"))
+    with pytest.raises(StoreError, match="upgrade agentloop"):  # and the lock was freed
+        Writer(tmp_path / "s.duckdb")
+
+
+def test_a_newer_store_is_refused_for_reading(tmp_path: Path) -> None:
+    path = newer(tmp_path / "s.duckdb")
+    with pytest.raises(StoreError, match="upgrade agentloop"):
+        Store(path).runs()
+
+
+def test_a_newer_store_keeps_its_journal(tmp_path: Path) -> None:
+    path = newer(tmp_path / "s.duckdb")
+    journal = path.with_name("s.duckdb.journal")
+    journal.write_text('{"t": "runs", "r": {"run": "a"}}\n')
+    with pytest.raises(StoreError, match="upgrade agentloop"):
+        Store(path)
+    assert journal.read_text()
+
+
+def test_the_file_can_be_opened_by_duckdb_1_5_tools(tmp_path: Path) -> None:
+    prepare(tmp_path / "s.duckdb")
+    with connect(tmp_path / "s.duckdb", write=False) as connection:
+        sql = "SELECT tags['storage_version'] FROM duckdb_databases() WHERE database_name = 'store'"
+        ((version,),) = connection.execute(sql).fetchall()
+    assert str(version).startswith(("v1.5", "1.5"))

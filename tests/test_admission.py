@@ -1,0 +1,79 @@
+"""Admission: exact copies and what comes after the target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agentloop.admission import Admission, fingerprint
+from agentloop.records import Verdict, VerdictName
+
+ACCEPTED = Verdict(verdict="accepted", round=0, score=0.9)
+Talk = Sequence[dict[str, str]]
+
+
+def talk(*texts: str) -> Talk:
+    roles = ("user", "assistant")
+    return tuple({"role": roles[i % 2], "content": text} for i, text in enumerate(texts))
+
+
+def test_a_copy_names_the_item_it_copies() -> None:
+    door = Admission()
+    assert door.admit("a", ACCEPTED, talk("Why?", "So."))[0] == ACCEPTED
+    verdict, _ = door.admit("b", ACCEPTED, talk("why?", " so. "))
+    assert (verdict.verdict, verdict.reason) == ("rejected", "duplicate")
+    assert "item a" in verdict.detail
+    assert (verdict.round, verdict.score) == (0, 0.9)
+    assert door.accepted == 1
+
+
+def test_copies_of_what_an_earlier_session_accepted_are_known() -> None:
+    print_ = fingerprint(talk("Why?", "So."))
+    door = Admission([(print_, "old")])
+    verdict, under = door.admit("new", ACCEPTED, talk("Why?", "So."))
+    assert (verdict.reason, under) == ("duplicate", print_)
+
+
+def test_after_the_target_good_items_are_over_it() -> None:
+    door = Admission(target=1)
+    door.admit("a", ACCEPTED, talk("1", "1"))
+    verdict, _ = door.admit("b", ACCEPTED, talk("2", "2"))
+    assert (verdict.verdict, verdict.reason) == ("rejected", "over_target")
+    assert door.accepted == 1
+
+
+@pytest.mark.parametrize("name", ["rejected", "ungradable", "failed"])
+def test_what_was_not_accepted_passes_unchanged_and_unknown(name: VerdictName) -> None:
+    door = Admission()
+    verdict = Verdict(verdict=name)
+    assert door.admit("a", verdict, talk("1", "1")) == (verdict, "")
+    assert door.admit("b", ACCEPTED, talk("1", "1"))[0] == ACCEPTED
+
+
+@given(st.lists(st.sampled_from(["one", "two", "three", "four"])), st.integers(1, 5))
+def test_the_accepted_are_distinct_and_never_more_than_the_target(
+    texts: list[str], target: int
+) -> None:
+    door = Admission(target=target)
+    verdicts = [door.admit(str(i), ACCEPTED, talk(text))[0] for i, text in enumerate(texts)]
+    accepted = [t for t, v in zip(texts, verdicts, strict=True) if v.verdict == "accepted"]
+    assert len(accepted) == len(set(accepted)) == door.accepted == min(target, len(set(texts)))
+
+
+WORDS = st.text("abc", min_size=1)
+
+
+@given(st.lists(WORDS, max_size=3), st.lists(WORDS, max_size=3))
+def test_two_conversations_share_a_fingerprint_only_when_they_say_the_same(
+    one: list[str], other: list[str]
+) -> None:
+    assert (fingerprint(talk(*one)) == fingerprint(talk(*other))) == (one == other)
+
+
+def test_who_says_it_matters() -> None:
+    assert fingerprint([{"role": "user", "content": "x"}]) != fingerprint(
+        [{"role": "system", "content": "x"}]
+    )

@@ -1,0 +1,56 @@
+"""Every example runs as a newcomer would run it, against a loopback endpoint."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.endpoint import Endpoint
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
+def test_the_example_runs(path: Path, tmp_path: Path, endpoint: Endpoint) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", str(path)],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=120,
+        env={
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "AGENTLOOP_MODEL": "openai/fake",
+            "AGENTLOOP_BASE_URL": endpoint.url,
+        },
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    assert endpoint.requests > 0
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
+def test_the_example_is_short(path: Path) -> None:
+    code = [line for line in path.read_text().splitlines() if line.strip()]
+    assert len(code) <= 25
+
+
+@pytest.mark.parametrize(("name", "field"), [("passages", "passage"), ("tasks", "task")])
+def test_the_sample_seeds_are_many_and_varied(name: str, field: str) -> None:
+    from agentloop.seeds import Seeds
+
+    seeds = Seeds(ROOT / "examples" / f"{name}.jsonl")
+    seeds.check((field, "topic", "difficulty"))
+    rows = [seed.fields for seed in seeds]
+    assert len(rows) >= 60
+    assert seeds.duplicates == 0
+    assert len({row["topic"] for row in rows}) >= 16
+    assert {row["difficulty"] for row in rows} == {"easy", "medium", "hard"}
+    if field == "passage":
+        assert all(80 <= len(row["passage"].split()) <= 200 for row in rows)

@@ -1,0 +1,322 @@
+"""The walk of one item: what is asked, in which order, and which verdict ends it."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import agentloop as al
+from agentloop.checks import Check
+from agentloop.errors import RefusedRequest, TransientError
+from agentloop.loop import settle
+from agentloop.models.base import Reply
+from agentloop.records import Attempt, CheckResult, Grade
+from tests.builders import QA, SEEDS, agent, draft, mark, marks, only, play, roles, tiny
+
+TWO = """
+name: two
+accept_at: 0.8
+criteria:
+  - {name: right, ask: "Is it right?"}
+  - {name: clear, ask: "Is it clear?", levels: [muddy, plain, lucid]}
+"""
+FLOOR = """
+name: floor
+accept_at: 0.1
+criteria:
+  - {name: right, ask: "Is it right?", levels: [wrong, partly, fully], floor: fully}
+"""
+
+
+def grade(right: str, clear: str) -> str:
+    return json.dumps({"right": mark(right, "r"), "clear": mark(clear, "c")})
+
+
+def shorter(limit: int = 30, veto: bool = True) -> Check:
+    def run(candidate: dict[str, Any], seed: dict[str, Any]) -> Any:
+        size = len(candidate["answer"])
+        return al.passed() if size <= limit else al.fail(f"{size} characters", limit / size)
+
+    return Check("short", run, veto=veto)
+
+
+def test_a_good_draft_is_accepted_after_two_calls(tmp_path: Path) -> None:
+    model = agent()
+    item = only(play(tmp_path, model))
+    assert roles(model) == ["GENERATE", "CRITIQUE"]
+    assert item.verdict == al.Verdict(verdict="accepted", round=0, score=1.0)
+
+
+def test_a_criticised_draft_is_revised_with_the_evidence(tmp_path: Path) -> None:
+    model = agent(critique=[marks("no", "it flows north"), marks()], revise=draft("South."))
+    item = only(play(tmp_path, model))
+    assert roles(model) == ["GENERATE", "CRITIQUE", "REVISE", "CRITIQUE"]
+    assert "right: it flows north" in model.requests[2].messages[0]["content"]
+    assert item.verdict
+    assert (item.verdict.verdict, item.verdict.round) == ("accepted", 1)
+    assert item.candidate == {"question": "Where does it rise?", "answer": "South."}
+
+
+@pytest.mark.parametrize("rounds", [0, 1, 3])
+def test_there_are_at_most_max_rounds_revisions(tmp_path: Path, rounds: int) -> None:
+    answers = iter(range(99))
+    model = agent(critique=marks("no"), revise=lambda _: draft(f"Try {next(answers)}"))
+    item = only(play(tmp_path, model, max_rounds=rounds))
+    assert roles(model).count("REVISE") == rounds
+    assert len(item.attempts) == rounds + 1
+    assert item.verdict
+    assert (item.verdict.verdict, item.verdict.reason) == ("rejected", "below_threshold")
+
+
+def test_a_worse_revision_never_wins_and_ends_the_item(tmp_path: Path) -> None:
+    model = agent(
+        critique=[grade("no", "lucid"), grade("no", "muddy"), grade("yes", "lucid")],
+        revise=draft("Worse."),
+    )
+    item = only(play(tmp_path, model, tiny(tmp_path, TWO)))
+    assert roles(model).count("REVISE") == 1
+    assert item.verdict
+    assert (item.verdict.round, item.verdict.score) == (0, 0.5)
+    assert len(item.attempts) == 2
+
+
+def test_of_two_equal_attempts_the_later_is_kept(tmp_path: Path) -> None:
+    model = agent(critique=grade("no", "lucid"), revise=draft("Other."))
+    item = only(play(tmp_path, model, tiny(tmp_path, TWO), max_rounds=1))
+    assert item.verdict
+    assert item.verdict.round == 1
+
+
+def test_a_revision_that_changes_nothing_is_not_graded_again(tmp_path: Path) -> None:
+    model = agent(generate=draft("Same."), critique=marks("no"), revise=draft("Same."))
+    item = only(play(tmp_path, model))
+    assert roles(model) == ["GENERATE", "CRITIQUE", "REVISE"]
+    assert len(item.attempts) == 1
+
+
+def test_without_evidence_nothing_is_revised(tmp_path: Path) -> None:
+    """All levels at the top, but an expected value below the threshold: there is nothing to say."""
+    model = agent(ask=Reply("Yes", logprobs=({"Yes": -0.5, "No": -1.0},)), evidence="{}")
+    item = only(play(tmp_path, model, roles={"critic": {"logprobs": "on"}}))
+    assert "REVISE" not in roles(model)
+    assert item.verdict
+    assert (item.verdict.verdict, item.verdict.reason) == ("rejected", "below_threshold")
+
+
+def test_a_failed_veto_spares_the_judge_and_is_shown_to_the_reviser(tmp_path: Path) -> None:
+    model = agent(generate=draft("x" * 40), revise=draft("Short."))
+    item = only(play(tmp_path, model, tiny(tmp_path, checks=(shorter(),))))
+    assert roles(model) == ["GENERATE", "REVISE", "CRITIQUE"]
+    assert "short: 40 characters" in model.requests[1].messages[0]["content"]
+    assert item.attempts[0].grade is None
+    assert item.verdict
+    assert item.verdict.verdict == "accepted"
+
+
+def test_a_veto_that_stays_failed_is_rejected_without_any_grade(tmp_path: Path) -> None:
+    model = agent(generate=draft("x" * 40), revise=draft("y" * 50))
+    item = only(play(tmp_path, model, tiny(tmp_path, checks=(shorter(),))))
+    assert "CRITIQUE" not in roles(model)
+    assert item.verdict
+    assert (item.verdict.verdict, item.verdict.reason) == ("rejected", "failed_check")
+    assert item.verdict.detail == "50 characters"
+
+
+def test_a_check_without_veto_does_not_spare_the_judge(tmp_path: Path) -> None:
+    model = agent(generate=draft("x" * 40))
+    item = only(play(tmp_path, model, tiny(tmp_path, checks=(shorter(veto=False),))))
+    assert roles(model) == ["GENERATE", "CRITIQUE"]
+    assert item.verdict
+    assert item.verdict.verdict == "accepted"
+    assert not item.attempts[0].checks[0].passed
+
+
+def test_a_floor_is_stronger_than_the_score(tmp_path: Path) -> None:
+    model = agent(critique=json.dumps({"right": mark("partly", "half of it")}))
+    item = only(play(tmp_path, model, tiny(tmp_path, FLOOR), max_rounds=0))
+    assert item.verdict
+    assert (item.verdict.reason, item.verdict.score) == ("under_floor", 0.5)
+    assert "its floor is `fully`: half of it" in item.verdict.detail
+
+
+def test_an_unreadable_judge_is_ungradable_never_a_low_mark(tmp_path: Path) -> None:
+    model = agent(critique="I would say 7 out of 10.")
+    item = only(play(tmp_path, model))
+    assert roles(model) == ["GENERATE", *["CRITIQUE"] * 3]
+    assert item.verdict
+    assert (item.verdict.verdict, item.verdict.reason) == ("ungradable", "judge_unreadable")
+    assert item.verdict.score is None
+    assert "7 out of 10" in item.verdict.detail
+    assert item.attempts[0].grade is None
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "{}",
+        json.dumps({"right": "yes"}),
+        json.dumps({"right": mark("Yes")}),
+        json.dumps({"right": mark("maybe")}),
+        json.dumps({"right": mark("yes"), "extra": mark("yes")}),
+        json.dumps({"right": {"level": "yes", "score": 10}}),
+        json.dumps([{"right": mark("yes")}]),
+        '{"right": {"level": "yes"}, "right": {"level": "no"}}',
+        '{"right": {"level": NaN}}',
+        "",
+        "<think>" + json.dumps({"right": mark("yes")}),
+    ],
+)
+def test_no_broken_grade_ever_accepts(tmp_path: Path, reply: str) -> None:
+    item = only(play(tmp_path, agent(critique=reply)))
+    assert item.verdict
+    assert item.verdict.verdict == "ungradable"
+
+
+def test_a_judge_that_declines_is_ungradable_and_refused(tmp_path: Path) -> None:
+    model = agent(critique=Reply("", finish_reason="content_filter"))
+    item = only(play(tmp_path, model))
+    assert item.verdict
+    assert (item.verdict.verdict, item.verdict.reason) == ("ungradable", "refused")
+
+
+def test_an_unreadable_draft_fails_and_is_shown(tmp_path: Path) -> None:
+    model = agent(generate="Sure! Here is one: {")
+    item = only(play(tmp_path, model))
+    assert roles(model) == ["GENERATE"] * 3
+    assert item.verdict
+    assert (item.verdict.verdict, item.verdict.reason) == ("failed", "malformed")
+    assert "Sure! Here is one" in item.verdict.detail
+    assert item.attempts == ()
+
+
+def test_a_draft_that_a_filter_stops_fails_as_refused(tmp_path: Path) -> None:
+    model = agent(generate=Reply("I cannot", finish_reason="content_filter"))
+    item = only(play(tmp_path, model))
+    assert item.verdict
+    assert (item.verdict.verdict, item.verdict.reason) == ("failed", "refused")
+
+
+@pytest.mark.parametrize(
+    "reply", ["no JSON", RefusedRequest("too long"), Reply("", finish_reason="content_filter")]
+)
+def test_a_failed_revision_keeps_what_there_was(tmp_path: Path, reply: Any) -> None:
+    model = agent(critique=marks("no"), revise=reply)
+    item = only(play(tmp_path, model))
+    assert item.verdict
+    assert (item.verdict.verdict, item.verdict.reason) == ("rejected", "below_threshold")
+    assert item.verdict.round == 0
+
+
+def test_a_draft_whose_judge_got_no_answer_is_not_lost(tmp_path: Path) -> None:
+    """The endpoint refused the judge's request: the item fails, its draft was paid for."""
+    model = agent(critique=RefusedRequest("the prompt is too long"))
+    item = only(play(tmp_path, model))
+    assert item.verdict
+    assert (item.verdict.verdict, item.verdict.reason) == ("failed", "error")
+    assert "too long" in item.verdict.detail
+    assert len(item.attempts) == 1
+
+
+def test_a_refused_second_judging_keeps_the_first(tmp_path: Path) -> None:
+    model = agent(critique=[marks("no"), RefusedRequest("too long")], revise=draft("Longer."))
+    item = only(play(tmp_path, model))
+    assert item.verdict
+    assert item.verdict.verdict in ("rejected", "failed")
+    assert [a.round for a in item.attempts][:1] == [0]
+
+
+@pytest.mark.parametrize(
+    "bug",
+    [
+        lambda c, s: 1 / 0,
+        lambda c, s: None,
+        lambda c, s: c["no such field"],
+        lambda c, s: al.fail("x", fraction=7),
+        lambda c, s: al.fail(None),
+    ],
+)
+def test_a_bug_in_a_check_costs_its_item_only(tmp_path: Path, bug: Callable[..., Any]) -> None:
+    def sometimes(candidate: dict[str, Any], seed: dict[str, Any]) -> Any:
+        return bug(candidate, seed) if "number 1." in seed["passage"] else al.passed()
+
+    recipe = tiny(tmp_path, checks=(Check("buggy", sometimes),))
+    run = play(tmp_path, agent(), recipe, seeds=SEEDS[:3])
+    assert (run.counts["accepted"], run.counts["failed"], run.exit_code) == (2, 1, 0)
+    (row,) = run.items("failed")
+    assert row["reason"] == "error"
+
+
+def test_a_check_that_changes_the_candidate_changes_nothing(tmp_path: Path) -> None:
+    def vandal(candidate: dict[str, Any], seed: dict[str, Any]) -> Any:
+        candidate["answer"] = seed["passage"] = "owned"
+        return al.passed()
+
+    recipe = tiny(tmp_path, checks=(Check("vandal", vandal),))
+    run = play(tmp_path, agent(generate=draft("Mine.")), recipe)
+    item = only(run)
+    assert item.candidate
+    assert item.candidate["answer"] == "Mine."
+    assert item.attempts[0].messages[-1]["content"] == "Mine."
+    assert item.seed.fields == SEEDS[0]
+
+
+class Odd(al.Candidate):
+    number: int
+    answer: str
+
+
+@pytest.mark.parametrize("number", ["123456789012345678901234567890", "-5", '"7"'])
+def test_any_number_a_model_writes_gives_a_verdict(tmp_path: Path, number: str) -> None:
+    text = f'{{"number": {number}, "answer": "x"}}'
+    recipe = tiny(tmp_path, candidate=Odd)
+    prompts = tmp_path / "prompts" / "reference.md"
+    prompts.write_text("REFERENCE")
+    run = play(tmp_path, agent(generate=text), recipe, seeds=SEEDS[:2])
+    assert sum(run.counts[v] for v in ("accepted", "rejected", "failed")) == 2
+
+
+def attempt(round: int, accepted: bool, passed: int, score: float) -> Attempt:
+    checks = tuple(CheckResult(name=f"c{i}", passed=i < passed) for i in range(2))
+    given = Grade(marks=(), score=score, rubric="r", model="m")
+    return Attempt(round=round, candidate={}, checks=checks, grade=given, accepted=accepted)
+
+
+@given(
+    st.lists(
+        st.tuples(st.booleans(), st.integers(0, 2), st.sampled_from([0.0, 0.4, 0.5, 1.0])),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_the_kept_attempt_is_never_beaten_by_another(found: list[tuple[bool, int, float]]) -> None:
+    attempts = [attempt(n, *given) for n, given in enumerate(found)]
+    shuffled = random.Random(0).sample(attempts, len(attempts))
+    verdict = settle([a.model_dump(mode="json") for a in shuffled])
+    kept = attempts[verdict["round"]]
+    assert all(kept.rank >= other.rank for other in attempts)
+    assert (verdict["verdict"] == "accepted") == any(a.accepted for a in attempts)
+    assert all(other.round <= kept.round for other in attempts if other.rank == kept.rank)
+
+
+def test_messages_follow_the_candidates_own_conversation(tmp_path: Path) -> None:
+    class Told(QA):
+        def conversation(self, seed: dict[str, Any]) -> list[tuple[str, str]]:
+            return [("system", seed["passage"]), ("user", "?"), ("assistant", self.answer)]
+
+    item = only(play(tmp_path, agent(), tiny(tmp_path, candidate=Told)))
+    assert [m["role"] for m in item.attempts[0].messages] == ["system", "user", "assistant"]
+
+
+def test_a_busy_judge_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentloop.models.limits.BACKOFF", 0.0)
+    model = agent(critique=[TransientError("busy"), TransientError("busy"), marks()])
+    run = play(tmp_path, model)
+    assert run.counts["accepted"] == 1
+    assert (run.counts["calls"], run.counts["requests"]) == (2, 4)
