@@ -21,10 +21,9 @@ A recipe is a candidate type, prompts, a rubric, perhaps checks:
 from __future__ import annotations
 
 import operator
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -45,6 +44,10 @@ from agentloop.errors import (
     ReplyError,
     UnreachableError,
 )
+from agentloop.models.base import NoJournal
+from agentloop.models.channel import Channel, Endpoint, RoleSettings
+from agentloop.models.choose import ModelChoice, default_model, open_model, traits_of
+from agentloop.models.limits import Limits
 from agentloop.prompting import Prompt, PromptFolder
 from agentloop.records import Attempt, Candidate, CheckResult, Json, Reason, Verdict, digest
 from agentloop.rubric import Rubric, read_rubric
@@ -359,19 +362,18 @@ def excerpt(text: str, size: int = 200) -> str:
 
 
 def _agents_from_settings(context: Context, recipe: Recipe, item: str) -> Agents:
-    from agentloop.models.base import NoJournal
-    from agentloop.models.channel import Channel, Endpoint, RoleSettings
-    from agentloop.models.choose import ModelChoice, default_model, open_model, traits_of
-    from agentloop.models.limits import Limits
-
     kit = recipe.load(context.rubric, *([context.prompts] if context.prompts else []))
-    model = open_model(ModelChoice(context.model or default_model(), context.base_url or None))
-    traits = traits_of(model)
-    endpoint = Endpoint(Limits(model, traits.concurrency), traits)
-    channels = {
-        role: Channel(
-            role, endpoint, NoJournal(), RoleSettings(), int(os.environ.get("AGENTLOOP_SEED", 0))
-        )
+    channels = _studio_channels(context.model, context.base_url)
+    return Agents(item, channels, kit.prompts, kit.rubric, recipe.candidate)
+
+
+@lru_cache(maxsize=8)
+def _studio_channels(model: str, base_url: str) -> dict[str, Channel]:
+    """Return channels that remember nothing, opened once for a model: Studio calls node by node."""
+    opened = open_model(ModelChoice(model or default_model(), base_url or None))
+    traits = traits_of(opened)
+    endpoint = Endpoint(Limits(opened, traits.concurrency), traits)
+    return {
+        role: Channel(role, endpoint, NoJournal(), RoleSettings(), seed=0)
         for role in ("generator", "critic", "reviser")
     }
-    return Agents(item, channels, kit.prompts, kit.rubric, recipe.candidate)

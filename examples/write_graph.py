@@ -10,7 +10,7 @@ class Headline(al.Candidate):
     summary: str
 
 
-def short(candidate: dict, seed: dict) -> al.Finding:
+def short(candidate: dict[str, str], seed: dict[str, str]) -> al.Finding:
     words = len(candidate["headline"].split())
     return al.passed() if words <= 12 else al.fail(f"the headline has {words} words, at most 12")
 

@@ -32,7 +32,9 @@ criteria:
   - {name: right, ask: "Is it right?"}
   - {name: clear, ask: "Is it clear?", levels: [muddy, plain, lucid]}
 """
-REFERENCE = "reference: true" + QUOTE.replace("evidence: quote, quote_from: seed.passage", "weight: 2")
+REFERENCE = "reference: true" + QUOTE.replace(
+    "evidence: quote, quote_from: seed.passage", "weight: 2"
+)
 LOGPROBS: dict[str, Any] = {"roles": {"critic": {"logprobs": "on"}}}
 
 

@@ -23,9 +23,9 @@ def found(check: Check, candidate: Json, seed: Json | None = None) -> Finding:
 
 def test_every_check_runs_so_that_a_reviser_sees_all_failures() -> None:
     checks = [
-        Check("one", lambda candidate, seed: fail("first")),
-        Check("two", lambda candidate, seed: passed(), veto=False),
-        Check("three", lambda candidate, seed: fail("third", 0.5)),
+        Check("one", lambda *_: fail("first")),
+        Check("two", lambda *_: passed(), veto=False),
+        Check("three", lambda *_: fail("third", 0.5)),
     ]
     results = run_checks(checks, {}, {})
     assert [(r.name, r.passed, r.evidence) for r in results] == [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -74,7 +75,15 @@ def test_litellm_gives_the_same_counts_as_the_direct_client(tmp_path: Path) -> N
     assert rows[0] == rows[1]
 
 
-def test_a_run_touches_no_socket_but_its_endpoint(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("client", "model"),
+    [
+        ("direct", "openai/fake"),
+        ("litellm", "openai/fake"),
+        ("litellm", "anthropic/claude-sonnet-4-5"),
+    ],
+)
+def test_a_run_touches_no_socket_but_its_endpoint(client: str, model: str, tmp_path: Path) -> None:
     """Every connection and look-up of the process is written down by an audit hook."""
     code = (
         "import sys, json\n"
@@ -87,23 +96,22 @@ def test_a_run_touches_no_socket_but_its_endpoint(tmp_path: Path) -> None:
         "code = run_cli(sys.argv[1:])\n"
         "print(json.dumps([code, sorted(set(seen))]))\n"
     )
-    for client in ("direct", "litellm"):
-        with Endpoint() as endpoint:
-            done = subprocess.run(
-                [sys.executable, "-c", code, "run", "instructions", "--seeds", str(TASKS)]
-                + ["--store", f"{client}.duckdb", "--items", "3", "--model", "openai/fake"]
-                + ["--base-url", endpoint.url, "--client", client, "--progress", "none"],
-                capture_output=True,
-                text=True,
-                cwd=tmp_path,
-                timeout=120,
-            )
-            port = endpoint.url.split(":")[2].split("/")[0]
-        exit_code, seen = json.loads(done.stdout.splitlines()[-1])
-        assert exit_code == 0, done.stderr
-        allowed = {f"('127.0.0.1', {port})", "127.0.0.1"}
-        assert seen, "the hook saw nothing"
-        assert set(seen) <= allowed
+    with Endpoint() as endpoint:
+        done = subprocess.run(
+            [sys.executable, "-c", code, "run", "instructions", "--seeds", str(TASKS)]
+            + ["--store", "s.duckdb", "--items", "3", "--model", model]
+            + ["--base-url", endpoint.url, "--client", client, "--progress", "none"],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            timeout=120,
+            env={**os.environ, "ANTHROPIC_API_KEY": "none", "PYTHONPATH": str(ROOT)},
+        )
+        port = endpoint.url.split(":")[2].split("/")[0]
+    exit_code, seen = json.loads(done.stdout.splitlines()[-1])
+    assert exit_code == 0, done.stderr
+    assert seen, "the hook saw nothing"
+    assert set(seen) <= {f"('127.0.0.1', {port})", "127.0.0.1"}
 
 
 def test_keys_never_reach_the_store_or_an_error(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def test_boundary_keeps_the_cause_and_one_line_of_it() -> None:
 
 
 def test_boundary_names_the_kind_of_a_cause_without_words() -> None:
-    with pytest.raises(RecipeError, match="^x: KeyError$"), boundary(RecipeError, "x", Exception):
+    with pytest.raises(RecipeError, match=r"^x: KeyError$"), boundary(RecipeError, "x", Exception):
         raise KeyError
 
 

@@ -166,7 +166,7 @@ def test_an_unreadable_judge_is_ungradable_never_a_low_mark(tmp_path: Path) -> N
         json.dumps({"right": mark("maybe")}),
         json.dumps({"right": mark("yes"), "extra": mark("yes")}),
         json.dumps({"right": {"level": "yes", "score": 10}}),
-        json.dumps([{"right": mark("yes")}]),
+        json.dumps([{"right": mark("yes")}, {"right": mark("no")}]),
         '{"right": {"level": "yes"}, "right": {"level": "no"}}',
         '{"right": {"level": NaN}}',
         "",

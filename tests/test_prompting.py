@@ -183,7 +183,7 @@ class TestFolder:
         assert f"`{tmp_path}`" in str(caught.value)
 
     def test_a_missing_folder_is_named(self, tmp_path: Path) -> None:
-        with pytest.raises(PromptError, match="there is no prompt folder `.*gone`"):
+        with pytest.raises(PromptError, match=r"there is no prompt folder `.*gone`"):
             PromptFolder.of("mine", tmp_path / "gone")
 
     def test_a_file_that_is_no_text_is_named(self, tmp_path: Path) -> None:

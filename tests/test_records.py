@@ -83,7 +83,7 @@ def test_a_marks_value_lies_between_0_and_1(value: float) -> None:
 def test_records_are_frozen_and_closed() -> None:
     usage = Usage(prompt_tokens=1)
     with pytest.raises(ValidationError):
-        usage.prompt_tokens = 2  # type: ignore[misc]
+        usage.prompt_tokens = 2
     with pytest.raises(ValidationError):
         Usage.model_validate({"promt_tokens": 1})
 
@@ -111,7 +111,7 @@ def test_keep_best_puts_acceptance_before_checks_before_the_score() -> None:
         Attempt(round=4, candidate={}, grade=grade(0.9)),
         Attempt(round=5, candidate={}, checks=(bad,), grade=grade(0.1), accepted=True),
     ]
-    assert sorted(reversed(attempts), key=lambda a: a.rank) == attempts
+    assert sorted(attempts[::-1], key=lambda a: a.rank) == attempts
 
 
 def test_a_critique_without_marks_and_checks_is_empty() -> None:

@@ -131,7 +131,7 @@ class TestReading:
     )  # fmt: skip
     def test_a_wrong_entry_is_named_in_one_line(self, old: str, new: str, words: list[str]) -> None:
         assert old in FULL
-        with pytest.raises(RubricError, match="^rubric `r.yaml`") as caught:
+        with pytest.raises(RubricError, match=r"^rubric `r\.yaml`") as caught:
             parse_rubric(FULL.replace(old, new), "r.yaml")
         said = str(caught.value)
         assert "\n" not in said
@@ -174,7 +174,7 @@ class TestReading:
             parse_rubric(text, "r.yaml")
 
     def test_an_unknown_criterion_is_answered_with_a_near_one(self) -> None:
-        with pytest.raises(RubricError, match="`faithfull` .did you mean `faithful`"):
+        with pytest.raises(RubricError, match=r"`faithfull` .did you mean `faithful`"):
             QA.criterion("faithfull")
 
 

@@ -80,11 +80,12 @@ class TestFormats:
 
     def test_parquet(self, tmp_path: Path) -> None:
         path = tmp_path / "s.parquet"
-        duckdb.from_query(
-            "SELECT 'p' AS passage, DATE '2020-01-02' AS day, 1.5::DECIMAL(4, 2) AS price, "
+        duckdb.execute(
+            "COPY (SELECT 'p' AS passage, DATE '2020-01-02' AS day, 1.5::DECIMAL(4, 2) AS price, "
             "{'x': [1, NULL]} AS nested, MAP {1: 'a'} AS map, 'nan'::DOUBLE AS none, true AS yes, "
-            "TIMESTAMP '2020-01-02 03:04:05' AS at"
-        ).write_parquet(str(path))
+            "TIMESTAMP '2020-01-02 03:04:05' AS at) "
+            f"TO '{path}' (FORMAT parquet)"
+        )
         assert read(path) == [
             {
                 "passage": "p",
@@ -101,7 +102,7 @@ class TestFormats:
     @pytest.mark.parametrize("name", ["a[1].parquet", "a*.parquet", "it's.parquet"])
     def test_a_parquet_files_name_is_no_pattern(self, tmp_path: Path, name: str) -> None:
         for other, value in (("a1.parquet", "other"), (name, "mine")):
-            duckdb.from_query(f"SELECT '{value}' AS passage").write_parquet(str(tmp_path / "t"))
+            duckdb.execute(f"COPY (SELECT '{value}' AS passage) TO '{tmp_path}/t' (FORMAT parquet)")
             (tmp_path / "t").rename(tmp_path / other)
         assert read(tmp_path / name) == [{"passage": "mine"}]
 

@@ -35,10 +35,15 @@ from agentloop.models.prices import Price
 from agentloop.records import Json
 
 
+LOCAL_TABLES = ("MODEL_COST_MAP", "ANTHROPIC_BETA_HEADERS", "BLOG_POSTS")
+"""What litellm would otherwise fetch from GitHub, at import or at a provider's first call."""
+
+
 @lru_cache(maxsize=1)
 def load() -> Any:
     """Import litellm without its network access, debug output and telemetry."""
-    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    for table in LOCAL_TABLES:
+        os.environ[f"LITELLM_LOCAL_{table}"] = "True"
     import litellm
 
     warnings.filterwarnings("ignore", message=".*ReadOnly.*")  # pydantic, about litellm's types

@@ -132,7 +132,8 @@ CREATE OR REPLACE VIEW examples AS
 SELECT v.run, v.item, v.grading, v.verdict, v.reason, v.detail, v.score, v.round, v.time,
        i.seed_id, i.sample, i.seed, i.inputs, r.recipe,
        a.candidate, a.messages, a.checks, a.model AS generator, a.prompt,
-       g.grade->>'model' AS critic, g.grade->>'rubric' AS rubric, g.grade, v.opening
+       g.grade->>'model' AS critic, g.grade->>'rubric' AS rubric, g.grade,
+       a.model = (g.grade->>'model') AS self_graded, v.opening
 FROM verdicts v
 LEFT JOIN (SELECT run, item, max(opening) AS latest FROM reopened GROUP BY ALL) o
        ON o.run = v.run AND o.item = v.item

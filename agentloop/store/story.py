@@ -69,7 +69,8 @@ def _attempt_lines(attempt: Attempt, item: Item) -> list[str]:
         lines.append("  no grade" + (f": {attempt.detail}" if attempt.detail else ""))
         return lines
     grade = attempt.grade
-    lines.append(f"  score {grade.score:.2f} by {grade.model}, rubric {grade.rubric[:8]}")
+    own = ", its own author" if grade.model == attempt.model else ""
+    lines.append(f"  score {grade.score:.2f} by {grade.model}{own}, rubric {grade.rubric[:8]}")
     if grade.reference:
         lines.append(f"  the critic's own answer: {_short(grade.reference)}")
     for mark in grade.marks:

@@ -17,7 +17,19 @@ from agentloop.store.files import Appender, Files, connect, fold, prepare, read_
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 ODD = st.sampled_from(
-    ["\x1b[31m", "\u202eevil", "\u2028", "\ufeff", '"\\"', "\\u0000", "\r\n", "'; --", "💧", "\x7f", ""]
+    [
+        "\x1b[31m",
+        "\u202eevil",
+        "\u2028",
+        "\ufeff",
+        '"\\"',
+        "\\u0000",
+        "\r\n",
+        "'; --",
+        "💧",
+        "\x7f",
+        "",
+    ]
 )
 SCALAR = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | TEXT | ODD
 NUMBERS = itertools.count()
@@ -143,7 +155,10 @@ def test_a_fold_that_was_cut_off_goes_before_the_newer_lines(tmp_path: Path) -> 
     files.journal.rename(files.folding)
     append(files, call(1, text="newer"), call(2))
     fold(files)
-    assert rows(files, "SELECT rid, text FROM calls ORDER BY rid") == [("r1", "older"), ("r2", None)]
+    assert rows(files, "SELECT rid, text FROM calls ORDER BY rid") == [
+        ("r1", "older"),
+        ("r2", None),
+    ]
 
 
 def test_a_broken_line_is_refused_and_nothing_is_lost(tmp_path: Path) -> None:
@@ -158,7 +173,9 @@ def test_a_broken_line_is_refused_and_nothing_is_lost(tmp_path: Path) -> None:
     assert b"r2" in files.pending[0].read_bytes()
 
 
-@pytest.mark.parametrize("line", [b'{"t": "nope", "r": {}}\n', b"[1]\n", b"7\n", b'{"t": "calls"}\n'])
+@pytest.mark.parametrize(
+    "line", [b'{"t": "nope", "r": {}}\n', b"[1]\n", b"7\n", b'{"t": "calls"}\n']
+)
 def test_a_line_that_is_no_row_of_ours_is_refused_in_words(tmp_path: Path, line: bytes) -> None:
     files = store(tmp_path)
     files.journal.write_bytes(line)
@@ -175,7 +192,9 @@ def test_a_row_of_the_wrong_type_is_refused_in_words(tmp_path: Path) -> None:
     assert files.pending
 
 
-@pytest.mark.parametrize("name", ["it's.duckdb", "a b.duckdb", "ünï.duckdb", "q;x.duckdb", "a?b.duckdb"])
+@pytest.mark.parametrize(
+    "name", ["it's.duckdb", "a b.duckdb", "ünï.duckdb", "q;x.duckdb", "a?b.duckdb"]
+)
 def test_odd_file_names_are_just_names(tmp_path: Path, name: str) -> None:
     files = Files(tmp_path / name)
     prepare(files.path)

@@ -52,9 +52,7 @@ def journal(writer: Writer, run: str = "a") -> RunJournal:
 
 
 def item(made: RunJournal, name: str = "i") -> None:
-    made.write(
-        ("items", {"run": made.run, "item": name, "seed_id": "s", "seed": {}, "inputs": {}})
-    )
+    made.write(("items", {"run": made.run, "item": name, "seed_id": "s", "seed": {}, "inputs": {}}))
 
 
 def reopened(path: Path, run: str = "a") -> RunJournal:
@@ -72,7 +70,9 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @settings(max_examples=15)
-@given(reply=REPLIES, key=st.builds(CallKey, st.sampled_from(["critic", "reviser"]), st.integers(0, 9)))
+@given(
+    reply=REPLIES, key=st.builds(CallKey, st.sampled_from(["critic", "reviser"]), st.integers(0, 9))
+)
 def test_a_reply_comes_back_exactly_as_it_was(shared: Path, reply: Reply, key: CallKey) -> None:
     run = f"run {next(NUMBERS)}"
     with Writer(shared) as writer:

@@ -117,7 +117,14 @@ def test_escapes_and_direction_marks_never_reach_the_screen(told: Story) -> None
         {
             "grade": Grade(
                 marks=(
-                    Mark(criterion="right", level="no", value=0, how="written", quote=EVIL, reason=EVIL),
+                    Mark(
+                        criterion="right",
+                        level="no",
+                        value=0,
+                        how="written",
+                        quote=EVIL,
+                        reason=EVIL,
+                    ),
                 ),
                 score=0,
                 rubric="r",
@@ -143,7 +150,9 @@ def test_a_line_of_text_cannot_fake_another_line_of_the_story() -> None:
 
 @pytest.mark.parametrize("evil", [EVIL, "\x1b[31m", "\u202e"])
 def test_what_models_write_is_harmless_from_end_to_end(tmp_path: Path, evil: str) -> None:
-    model = agent(generate=draft(f"a {evil}"), critique=marks("no", f"r {evil}"), revise=draft(evil))
+    model = agent(
+        generate=draft(f"a {evil}"), critique=marks("no", f"r {evil}"), revise=draft(evil)
+    )
     run = play(tmp_path, model, seeds=[{**SEEDS[0], "note": evil}])
     (row,) = run.items("all")
     assert harmless(Store(run.store).item(row["item"]).why())

@@ -214,7 +214,9 @@ def test_another_programs_database_is_refused_and_left_as_it_is(tmp_path: Path) 
     with pytest.raises(StoreError):
         Writer(path)
     with duckdb.connect(str(path)) as connection:
-        assert connection.execute("SELECT table_name FROM duckdb_tables()").fetchall() == [("items",)]
+        assert connection.execute("SELECT table_name FROM duckdb_tables()").fetchall() == [
+            ("items",)
+        ]
 
 
 @pytest.fixture
