@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -43,6 +43,17 @@ class RoleConfig(BaseModel):
     logprobs: Literal["auto", "on", "off"] = "auto"
     extra: dict[str, Any] = {}
 
+    @field_validator("model")
+    @classmethod
+    def _model(cls, value: object) -> object:
+        return _checked_model(value)
+
+
+def _checked_model(value: object) -> object:
+    if value is None or isinstance(value, str) or hasattr(value, "complete"):
+        return value
+    raise ValueError("must be a model's name, or a Model object from Python")
+
 
 class Settings(BaseModel):
     """Everything a run can be told besides its recipe."""
@@ -71,6 +82,18 @@ class Settings(BaseModel):
     roles: dict[Role, RoleConfig] = {}
     prices: dict[str, Price] = {}
 
+    @field_validator("model", "generator", "critic", "reviser")
+    @classmethod
+    def _model(cls, value: object) -> object:
+        return _checked_model(value)
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds(cls, value: object) -> object:
+        if value is not None and not isinstance(value, str | Path | Iterable):
+            raise ValueError("must be a path, a query or dicts")
+        return value
+
     @field_validator("rubric", "prompts", mode="before")
     @classmethod
     def _path(cls, value: object) -> object:
@@ -96,11 +119,12 @@ def load_settings(
 ) -> Settings:
     """Return the settings; `given` (flags, arguments) wins where it is not None."""
     environment = os.environ if environ is None else environ
-    path = Path(file or environment.get("AGENTLOOP_CONFIG") or FILE)
+    named = file or environment.get("AGENTLOOP_CONFIG")
+    path = Path(named or FILE)
     merged: dict[str, Any] = {}
     if path.is_file():
         merged |= _read(path)
-    elif file is not None:
+    elif named:
         raise SettingsError(f"there is no settings file `{path}`")
     merged |= _from_environment(environment)
     merged |= {key: value for key, value in given.items() if value is not None}
@@ -143,7 +167,9 @@ def _explain(error: ValidationError) -> str:
     loc = [str(part) for part in first["loc"]]
     place = ".".join(loc)
     if first["type"] == "extra_forbidden":
-        fields = RoleConfig.model_fields if loc[0] == "roles" else Settings.model_fields
+        kinds: dict[str, type[BaseModel]] = {"roles": RoleConfig, "prices": Price}
+        kind = kinds.get(loc[0], Settings) if len(loc) > 1 else Settings
+        fields = kind.model_fields
         return f"unknown setting `{place}`{did_you_mean(loc[-1], fields)}"
     if (
         first["type"] == "literal_error"
@@ -152,4 +178,5 @@ def _explain(error: ValidationError) -> str:
         and loc[-1] == "[key]"
     ):
         return f"unknown role `{loc[1]}`{did_you_mean(loc[1], ROLES)}"
-    return f"`{place}`: {first['msg']} (got `{first['input']}`)"
+    message = first["msg"].removeprefix("Value error, ")
+    return " ".join(f"`{place}`: {message} (got `{first['input']}`)".split())

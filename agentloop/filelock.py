@@ -11,6 +11,8 @@ import os
 from pathlib import Path
 from types import TracebackType
 
+from agentloop.errors import UserError
+
 
 class FileLock:
     """`flock` on `path`; the file stays and holds the owner's pid."""
@@ -48,7 +50,8 @@ class FileLock:
             return None
 
     def __enter__(self) -> FileLock:
-        self.acquire()
+        if not self.acquire():
+            raise UserError(f"`{self._path}` is held by process {self.owner}")
         return self
 
     def __exit__(

@@ -21,9 +21,11 @@ A recipe is a candidate type, prompts, a rubric, perhaps checks:
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -104,8 +106,12 @@ class Recipe:
     """One line for `agentloop recipes`."""
     build: Callable[[Recipe], StateGraph[Any, Any, Any, Any]] | None = None
     """Makes another graph; the standard loop by default."""
-    home: str = ""
-    """The recipe file's folder; filled in when it is loaded."""
+
+    @property
+    def home(self) -> Path:
+        """The folder of the file that declares the candidate type: the recipe's own."""
+        module = sys.modules.get(self.candidate.__module__)
+        return Path(getattr(module, "__file__", None) or "").parent
 
     def compile(self) -> CompiledStateGraph[Any, Any, Any, Any]:
         """Return the compiled graph, without a checkpointer."""
@@ -114,7 +120,7 @@ class Recipe:
 
     def folder(self, *mine: str | Path) -> PromptFolder:
         """Return where its prompts are looked for: `mine`, its own, the packaged ones."""
-        beside = Path(self.home) / (self.prompts or Path("prompts") / self.name)
+        beside = self.home / (self.prompts or Path("prompts") / self.name)
         own = [beside] if self.prompts or beside.is_dir() else []
         return PromptFolder.of(self.name, *mine, *own)
 
@@ -197,13 +203,13 @@ class Nodes:
         self, state: State, runtime: Runtime[Context]
     ) -> Command[Literal["check", "__end__"]]:
         """Write the first draft."""
-        agents = agents_of(runtime, self.recipe, state)
         try:
-            draft = await agents.generate(state["seed"], state.get("inputs") or {})
+            async with agents_of(runtime, self.recipe, state) as agents:
+                draft = await agents.generate(state["seed"], state.get("inputs") or {})
         except Exception as error:
             return _go("__end__", verdict=failure(error))
         wrote = {"model": draft.model, "prompt": draft.prompt}
-        return _go("check", candidate=draft.candidate.model_dump(), wrote=wrote, round=0)
+        return _go("check", candidate=draft.candidate.model_dump(mode="json"), wrote=wrote, round=0)
 
     async def check(
         self, state: State, runtime: Runtime[Context]
@@ -221,14 +227,16 @@ class Nodes:
         self, state: State, runtime: Runtime[Context]
     ) -> Command[Literal["revise", "__end__"]]:
         """Let the critic mark every criterion; code scores and decides."""
-        agents = agents_of(runtime, self.recipe, state)
         results = [CheckResult.model_validate(r) for r in state["checks"]]
         try:
-            grade = await agents.grade(state["seed"], state["candidate"], state["round"])
+            async with agents_of(runtime, self.recipe, state) as agents:
+                grade = await agents.grade(state["seed"], state["candidate"], state["round"])
         except ReplyError as error:
             return self._ungradable(state, results, error)
-        except Exception as error:
-            return _go("__end__", verdict=failure(error))
+        except ModelError as error:
+            verdict = failure(error)
+            attempt = self._attempt(state, results, reason="error", detail=verdict["detail"])
+            return _go("__end__", attempts=[attempt.model_dump(mode="json")], verdict=verdict)
         reason, detail = agents.rubric.decide(grade)
         failed = [{"name": r.name, "evidence": r.evidence} for r in results if not r.passed]
         attempt = self._attempt(
@@ -246,19 +254,21 @@ class Nodes:
         self, state: State, runtime: Runtime[Context]
     ) -> Command[Literal["check", "__end__"]]:
         """Write another draft from the latest attempt and the evidence against it."""
-        agents = agents_of(runtime, self.recipe, state)
         parent = Attempt.model_validate(state["attempts"][-1])
         round = state["round"] + 1
         try:
-            draft = await agents.revise(state["seed"], parent.candidate, parent.critique, round)
+            async with agents_of(runtime, self.recipe, state) as agents:
+                draft = await agents.revise(state["seed"], parent.candidate, parent.critique, round)
         except (AccessError, UnreachableError):
             raise
         except (ReplyError, ModelError):
             return _go("__end__", verdict=settle(state["attempts"]))
-        if draft.candidate.model_dump() == parent.candidate:
+        if draft.candidate.model_dump(mode="json") == parent.candidate:
             return _go("__end__", verdict=settle(state["attempts"]))
         wrote = {"model": draft.model, "prompt": draft.prompt}
-        return _go("check", candidate=draft.candidate.model_dump(), wrote=wrote, round=round)
+        return _go(
+            "check", candidate=draft.candidate.model_dump(mode="json"), wrote=wrote, round=round
+        )
 
     def _attempt(self, state: State, results: Sequence[CheckResult], **found: Any) -> Attempt:
         candidate = self.recipe.candidate.model_validate(state["candidate"])
@@ -313,12 +323,31 @@ def context_of(runtime: Runtime[Context]) -> Context:
     return Context() if context is None else context
 
 
-def agents_of(runtime: Runtime[Context], recipe: Recipe, state: State) -> Agents:
-    """Return the item's agents: the runner's, or ones made from the context's settings."""
+@asynccontextmanager
+async def agents_of(
+    runtime: Runtime[Context], recipe: Recipe, state: State
+) -> AsyncIterator[Agents]:
+    """Give the item's agents: the runner's, or ones made from the context's settings.
+
+    The latter serve one node and close their connections: Studio tells nobody when it is done.
+    """
     context = context_of(runtime)
     if isinstance(context.agents, Agents):
-        return context.agents
-    return _agents_from_settings(context, recipe, state.get("item") or "studio")
+        yield context.agents
+        return
+    kit = recipe.load(context.rubric, *([context.prompts] if context.prompts else []))
+    model = open_model(ModelChoice(context.model or default_model(), context.base_url or None))
+    traits = traits_of(model)
+    endpoint = Endpoint(Limits(model, traits.concurrency), traits)
+    channels = {
+        role: Channel(role, endpoint, NoJournal(), RoleSettings(), seed=0)
+        for role in ("generator", "critic", "reviser")
+    }
+    item = state.get("item") or "studio"
+    try:
+        yield Agents(item, channels, kit.prompts, kit.rubric, recipe.candidate)
+    finally:
+        await model.aclose()
 
 
 def settle(attempts: Sequence[Json]) -> Json:
@@ -359,21 +388,3 @@ def excerpt(text: str, size: int = 200) -> str:
     """Return the beginning of what a model wrote, in one line, as data."""
     line = " ".join(text.split())
     return f"it said: {line[:size]}…" if len(line) > size else f"it said: {line}"
-
-
-def _agents_from_settings(context: Context, recipe: Recipe, item: str) -> Agents:
-    kit = recipe.load(context.rubric, *([context.prompts] if context.prompts else []))
-    channels = _studio_channels(context.model, context.base_url)
-    return Agents(item, channels, kit.prompts, kit.rubric, recipe.candidate)
-
-
-@lru_cache(maxsize=8)
-def _studio_channels(model: str, base_url: str) -> dict[str, Channel]:
-    """Return channels that remember nothing, opened once for a model: Studio calls node by node."""
-    opened = open_model(ModelChoice(model or default_model(), base_url or None))
-    traits = traits_of(opened)
-    endpoint = Endpoint(Limits(opened, traits.concurrency), traits)
-    return {
-        role: Channel(role, endpoint, NoJournal(), RoleSettings(), seed=0)
-        for role in ("generator", "critic", "reviser")
-    }

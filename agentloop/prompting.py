@@ -21,10 +21,10 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-from jinja2 import StrictUndefined, Template, TemplateError, meta, nodes
+from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from agentloop.errors import PromptError, did_you_mean
+from agentloop.errors import PromptError, boundary, did_you_mean
 from agentloop.records import digest
 
 Message = dict[str, str]
@@ -70,46 +70,54 @@ class Prompt:
             rendered = [(role, part.render(values).strip()) for role, part in self._sections]
         except Exception as error:  # a template is untrusted code: whatever it raises is its fault
             raise PromptError(f"prompt `{self.where}` cannot be rendered: {error}") from error
-        return tuple({"role": role, "content": text} for role, text in rendered if text)
+        if not (messages := tuple({"role": r, "content": text} for r, text in rendered if text)):
+            raise PromptError(f"prompt `{self.where}` says nothing")
+        return messages
 
     def check(self) -> None:
         """Raise PromptError for bad syntax or a variable that this prompt is never given."""
-        tree = self._tree()
         known = VARIABLES.get(self.name)
-        if known is None:
-            return
-        for name in sorted(meta.find_undeclared_variables(tree) - known):
+        used: set[str] = set()
+        for tree in self._trees:
+            with boundary(PromptError, f"prompt `{self.where}`", TemplateError):
+                used |= meta.find_undeclared_variables(tree)
+        for name in sorted(used - known if known else ()):
             raise PromptError(
                 f"prompt `{self.where}` uses `{name}`, which `{self.name}` is not given"
-                + did_you_mean(name, known)
+                + did_you_mean(name, known or ())
             )
         _ = self._sections
 
     def seed_fields(self) -> set[str]:
         """Return the seed fields that the template names (`seed.x` or `seed["x"]`)."""
-        found = set()
-        for node in self._tree().find_all(nodes.Getattr):
-            if isinstance(node.node, nodes.Name) and node.node.name == "seed":
-                found.add(node.attr)
-        for item in self._tree().find_all(nodes.Getitem):
-            named = isinstance(item.node, nodes.Name) and item.node.name == "seed"
-            if named and isinstance(item.arg, nodes.Const):
-                found.add(str(item.arg.value))
+        found: set[str] = set()
+        for tree in self._trees:
+            for node in tree.find_all(nodes.Getattr):
+                if isinstance(node.node, nodes.Name) and node.node.name == "seed":
+                    found.add(node.attr)
+            for item in tree.find_all(nodes.Getitem):
+                named = isinstance(item.node, nodes.Name) and item.node.name == "seed"
+                if named and isinstance(item.arg, nodes.Const):
+                    found.add(str(item.arg.value))
         return found - set(dir(dict))
 
-    def _tree(self) -> nodes.Template:
-        try:
-            return _ENVIRONMENT.parse(self.text)
-        except TemplateError as error:
-            line = getattr(error, "lineno", "?")
-            raise PromptError(f"prompt `{self.where}`, line {line}: {error}") from error
+    @cached_property
+    def _trees(self) -> tuple[nodes.Template, ...]:
+        """Each section's syntax tree; a section stands on its own, so nothing is shared by `set`."""
+        trees = []
+        for _, body in _split(self.text):
+            above = self.text[: self.text.index(body)].count("\n")
+            try:
+                trees.append(_ENVIRONMENT.parse(body))
+            except TemplateSyntaxError as error:
+                line = above + error.lineno
+                raise PromptError(f"prompt `{self.where}`, line {line}: {error.message}") from error
+        return tuple(trees)
 
 
 def _compile(body: str, where: str) -> Template:
-    try:
+    with boundary(PromptError, f"prompt `{where}`", TemplateError):
         return _ENVIRONMENT.from_string(body)
-    except TemplateError as error:
-        raise PromptError(f"prompt `{where}`: {error}") from error
 
 
 def _split(text: str) -> list[tuple[str, str]]:
@@ -164,7 +172,7 @@ class PromptFolder:
 
 def _load(name: str, file: Traversable) -> Prompt:
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig").replace("\r\n", "\n")
     except (OSError, UnicodeDecodeError) as error:
         raise PromptError(f"prompt `{file}` cannot be read: {error}") from error
     return _checked(name, text, str(file))

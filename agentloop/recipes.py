@@ -12,7 +12,7 @@ import importlib.util
 import json
 import pkgutil
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -75,15 +75,15 @@ def known() -> list[str]:
 def _listed(listing: Path) -> dict[str, str]:
     """Read the graphs of a `langgraph.json`; none when there is no such file."""
     try:
-        graphs = json.loads(listing.read_text(encoding="utf-8")).get("graphs", {})
+        graphs = json.loads(listing.read_text(encoding="utf-8"))["graphs"]
+        paths = {n: e["path"] if isinstance(e, dict) else e for n, e in graphs.items()}
+        return {name: str(listing.parent / path) for name, path in paths.items()}
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, AttributeError) as error:
-        raise RecipeError(f"`{listing}` cannot be read: {error}") from error
-    return {
-        name: str(listing.parent / (entry["path"] if isinstance(entry, dict) else entry))
-        for name, entry in graphs.items()
-    }
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        raise RecipeError(
+            f'`{listing}` must hold `"graphs": {{"NAME": "./FILE.py:graph"}}`: {error}'
+        ) from error
 
 
 def _from_file(path: Path, attribute: str, ref: str) -> FoundRecipe:
@@ -101,7 +101,7 @@ def _from_file(path: Path, attribute: str, ref: str) -> FoundRecipe:
     sys.modules[spec.name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[spec.name]
         raise RecipeError(f"recipe file `{path}` fails: {type(error).__name__}: {error}") from error
     return _from_module(module, attribute, ref)
@@ -117,6 +117,4 @@ def _from_module(module: ModuleType, attribute: str, ref: str) -> FoundRecipe:
         raise RecipeError(
             f"`{file}` must define `{attribute}`, a compiled graph: `recipe.compile()`"
         )
-    if not recipe.home:
-        recipe = replace(recipe, home=str(file.parent))
     return FoundRecipe(recipe, graph, ref, file)

@@ -234,7 +234,7 @@ def read_rubric(path: Path | Any) -> Rubric:
     Raises RubricError with the file, the place and the way out.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise RubricError(f"rubric `{path}` cannot be read: {error}") from error
     return parse_rubric(text, str(path))

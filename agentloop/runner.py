@@ -45,7 +45,7 @@ from agentloop.progress import Callback, Progress, Tally, progress_for
 from agentloop.recipes import FoundRecipe, find_recipe
 from agentloop.records import Attempt, Event, Json, Seed, Verdict, digest
 from agentloop.seeds import Seeds, Source
-from agentloop.store import Store, read_counts
+from agentloop.store import COUNT_KEYS, Store, read_counts
 from agentloop.store.files import connect
 from agentloop.store.journal import Line, RunJournal
 from agentloop.store.writer import Writer
@@ -259,11 +259,11 @@ class Session:
                 await endpoint.limits.model.aclose()
             self._progress.stop()
             writer.close()
-            if fresh and self._journal.silent:
-                _discard(plan.store)
+            if discarded := fresh and self._journal.silent:
+                writer.files.discard()
         if self._error is not None:
             raise self._error
-        return self._result()
+        return self._result(discarded)
 
     def _resume(self) -> None:
         """Take up what the store knows of this run, or refuse another identity."""
@@ -333,6 +333,9 @@ class Session:
             beat = asyncio.create_task(self._heartbeat())
             await asyncio.gather(*self._workers, return_exceptions=True)
             beat.cancel()
+        accept = self._plan.settings.accept
+        if accept and self._stopped_by in ("seeds", "items") and self._admission.accepted >= accept:
+            self._stopped_by = "accept"  # the last ones in flight made it
         self._raise_bug()
         if not self._journal.silent:
             self._journal.write(self._session_row())
@@ -560,9 +563,11 @@ class Session:
         self._note(f"stopping: items in flight get {GRACE:.0f} s; press again to stop at once")
         asyncio.get_running_loop().call_later(GRACE, self._cancel)
 
-    def _result(self) -> Run:
+    def _result(self, discarded: bool) -> Run:
         plan = self._plan
-        counts = Store(plan.store).counts(plan.run)
+        names = ("run", "recipe")
+        nothing = dict.fromkeys(COUNT_KEYS, 0) | {n: getattr(self._tally, n) for n in names}
+        counts = nothing if discarded else Store(plan.store).counts(plan.run)
         counts["stopped_by"] = self._stopped_by
         return Run(plan.store, counts, self._exit_code())
 
@@ -602,15 +607,3 @@ def _check_identity(stored: Json, plan: Plan) -> None:
 def _broken(error: Exception) -> Verdict:
     text = f"{type(error).__name__}: {error}"
     return Verdict(verdict="failed", reason="error", detail=text[:500])
-
-
-def _discard(store: Path) -> None:
-    """Remove a store that was made for nothing."""
-    for path in store.parent.glob(f"{store.name}*"):
-        if path.name in {
-            store.name,
-            f"{store.name}.wal",
-            f"{store.name}.journal",
-            f"{store.name}.lock",
-        }:
-            path.unlink()

@@ -112,7 +112,7 @@ def asked(model: al.ScriptedModel, role: str) -> list[Request]:
     return [r for r in model.requests if r.messages[0]["content"].startswith(role)]
 
 
-def play(folder: Path, model: Any, recipe: al.Recipe | None = None, **settings: Any) -> al.Run:
+def play(folder: Path, model: Any, recipe: Any = None, **settings: Any) -> al.Run:
     """Run a tiny recipe into `folder/qa.duckdb`, one item at a time unless told otherwise."""
     given = {"seeds": SEEDS[:1], "store": folder / "qa.duckdb", "model": model, "concurrency": 1}
     return al.run(recipe or tiny(folder), **{**given, **settings})
@@ -140,8 +140,13 @@ def serving(model: al.ScriptedModel) -> Endpoint:
     return Endpoint(misbehave=reply)
 
 
-def prompts_of(server: Endpoint) -> list[str]:
-    return [text_of(body) for body in server.bodies]
+def call_of(body: dict[str, Any]) -> str:
+    """Return what tells one call from all others: its text and the seed of its place."""
+    return f"{body['seed']} {text_of(body)}"
+
+
+def calls_of(server: Endpoint) -> list[str]:
+    return [call_of(body) for body in server.bodies]
 
 
 GRAPH = """

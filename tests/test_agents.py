@@ -205,7 +205,7 @@ def test_a_cut_off_reference_serves_and_an_empty_one_is_ungradable(tmp_path: Pat
 def test_logprobs_ask_one_token_for_each_criterion_and_evidence_apart(tmp_path: Path) -> None:
     replies = {"right": token(Yes=0.9, No=0.1), "clear": token(**{"1": 0.2, "2": 0.5, "3": 0.3})}
     model = agent(
-        ask=lambda prompt: replies[prompt.split()[1]],  # type: ignore[arg-type,return-value]
+        ask=lambda prompt: replies[prompt.split()[1]],
         evidence=json.dumps({"clear": "it could be shorter"}),
     )
     item = only(play(tmp_path, model, tiny(tmp_path, LEVELS), **LOGPROBS))

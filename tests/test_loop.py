@@ -239,7 +239,7 @@ def test_a_refused_second_judging_keeps_the_first(tmp_path: Path) -> None:
         lambda c, s: None,
         lambda c, s: c["no such field"],
         lambda c, s: al.fail("x", fraction=7),
-        lambda c, s: al.fail(None),
+        lambda c, s: al.fail(7),  # type: ignore[arg-type]
     ],
 )
 def test_a_bug_in_a_check_costs_its_item_only(tmp_path: Path, bug: Callable[..., Any]) -> None:

@@ -32,20 +32,20 @@ from tests.builders import (
     SEEDS,
     agent,
     asked,
+    call_of,
+    calls_of,
     command,
     draft,
     marks,
     play,
-    prompts_of,
     python,
-    roles,
     serving,
     tiny,
     verdicts,
     write_graph,
     write_seeds,
 )
-from tests.endpoint import Endpoint, text_of
+from tests.endpoint import Endpoint
 
 
 def settled(run: al.Run) -> list[str]:
@@ -188,23 +188,17 @@ def test_two_runs_in_one_store_do_not_mix(tmp_path: Path) -> None:
 
 # Killed
 
-KILLED_AT = [1, 2, 9, 24]
 
-
-@pytest.mark.parametrize("width", [1, 4])
-@pytest.mark.parametrize("at", KILLED_AT)
+@pytest.mark.parametrize(("at", "width"), [(1, 1), (9, 1), (9, 4), (24, 4)])
 def test_kill_9_costs_at_most_the_calls_in_flight(tmp_path: Path, at: int, width: int) -> None:
     graph, seeds = write_graph(tmp_path), write_seeds(tmp_path, 12)
     victim: list[int] = []
-    answered: list[str] = []
     in_flight: list[str] = []
 
     def misbehave(body: dict[str, Any], number: int) -> web.Response | None:
-        if victim and number == at:
+        if victim and number >= at:
             os.kill(victim.pop(), signal.SIGKILL)
-            in_flight.append(text_of(body))
-        else:
-            answered.append(text_of(body))
+            in_flight.append(call_of(body))
         return None
 
     with Endpoint(misbehave=misbehave) as server:
@@ -214,12 +208,13 @@ def test_kill_9_costs_at_most_the_calls_in_flight(tmp_path: Path, at: int, width
         ]  # fmt: skip
         with command(*line, cwd=tmp_path) as process:
             victim.append(process.pid)
+            process.communicate()
         assert process.returncode == -signal.SIGKILL
-        before = prompts_of(server)
+        before = calls_of(server)
         with command(*line, cwd=tmp_path) as process:
             out, err = process.communicate()
         assert process.returncode == 0, err
-        prompts = prompts_of(server)
+        prompts = calls_of(server)
     twice = [prompt for prompt in prompts[len(before) :] if prompt in before]
     assert len(twice) <= width
     if width == 1:
@@ -228,9 +223,6 @@ def test_kill_9_costs_at_most_the_calls_in_flight(tmp_path: Path, at: int, width
     counts = json.loads(out)
     assert counts["calls"] == len(set(prompts))
     assert sum(counts[v] for v in ("accepted", "rejected", "ungradable", "failed")) == 12
-    with command(*line, cwd=tmp_path) as process:
-        again, _ = process.communicate()
-    assert json.loads(again) == counts
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -241,7 +233,7 @@ def test_an_interrupt_ends_the_items_in_flight_and_starts_no_other(
     victim: list[int] = []
 
     def misbehave(body: dict[str, Any], count: int) -> web.Response | None:
-        if victim and count == 5:
+        if victim and count >= 5:
             os.kill(victim.pop(), number)
         return None
 
@@ -263,7 +255,7 @@ def test_an_interrupt_ends_the_items_in_flight_and_starts_no_other(
             out, err = process.communicate()
         assert process.returncode == 0, err
         assert json.loads(out)["requests"] == server.requests
-        assert len(set(prompts_of(server))) == server.requests
+        assert len(set(calls_of(server))) == server.requests
 
 
 INTERRUPTED = """
@@ -338,7 +330,7 @@ def test_an_endpoint_that_dies_stops_the_run_and_loses_nothing(
     monkeypatch.setattr("agentloop.models.limits.PATIENCE", 0.2)
     dead = threading.Event()
     refused = TransientError("`http://x`", connected=False)
-    model = agent(critique=lambda _: refused if dead.is_set() else marks())  # type: ignore[arg-type,return-value]
+    model = agent(critique=lambda _: refused if dead.is_set() else marks())
 
     def die(event: Any) -> None:
         if event.kind == "settled" and event.data["counts"]["accepted"] == 2:
@@ -669,4 +661,3 @@ def test_the_same_seed_gives_the_same_items_and_another_store_too(tmp_path: Path
         (tmp_path / name).mkdir()
         runs.append(play(tmp_path / name, agent(), seeds=SEEDS[:5]))
     assert settled(runs[0]) == settled(runs[1])
-    assert roles(agent()) == []

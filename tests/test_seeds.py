@@ -328,8 +328,8 @@ class TestMapping:
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
 LEAVES = st.none() | st.booleans() | st.integers(-(2**53), 2**53) | TEXT
-VALUES = st.recursive(LEAVES, lambda v: st.lists(v) | st.dictionaries(TEXT, v), max_leaves=6)
-RECORDS = st.lists(st.dictionaries(TEXT, VALUES), min_size=1, max_size=5)
+VALUES = st.recursive(LEAVES, lambda v: st.lists(v) | st.dictionaries(TEXT, v), max_leaves=4)
+RECORDS = st.lists(st.dictionaries(TEXT, VALUES, max_size=3), min_size=1, max_size=3)
 
 
 @given(RECORDS)

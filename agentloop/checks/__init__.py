@@ -14,6 +14,7 @@ A check of one's own is a function with a name and its settings:
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -66,7 +67,7 @@ def run_checks(checks: Sequence[Check], candidate: Json, seed: Json) -> tuple[Ch
     """Run every check, so that a reviser sees all failures at once."""
     results = []
     for check in checks:
-        found = check.run(candidate, seed)
+        found = check.run(copy.deepcopy(candidate), copy.deepcopy(seed))
         results.append(
             CheckResult(
                 name=check.name,

@@ -53,7 +53,8 @@ def numbers_stand(field: str, source: str, *, also: str = "") -> Check:
 
 def avoids(field: str, *, phrases: tuple[str, ...], why: str) -> Check:
     """A field holds none of some phrases, compared as whole words without case."""
-    pattern = re.compile(r"\b(?:" + "|".join(re.escape(normalise(p)) for p in phrases) + r")\b")
+    listed = "|".join(re.escape(normalise(phrase)) for phrase in phrases)
+    pattern = re.compile(rf"(?<!\w)(?:{listed})(?!\w)" if listed else r"(?!)")
 
     def run(candidate: Json, seed: Json) -> Finding:
         hit = pattern.search(normalise(str(candidate.get(field, ""))))

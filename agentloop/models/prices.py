@@ -23,10 +23,10 @@ class Price(BaseModel):
     """USD per million tokens; cached and reasoning tokens default to the price of their kind."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    input: float = Field(ge=0)
-    output: float = Field(ge=0)
-    cached: float | None = Field(default=None, ge=0)
-    reasoning: float | None = Field(default=None, ge=0)
+    input: float = Field(ge=0, allow_inf_nan=False)
+    output: float = Field(ge=0, allow_inf_nan=False)
+    cached: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    reasoning: float | None = Field(default=None, ge=0, allow_inf_nan=False)
 
     def cost(self, usage: Usage) -> float:
         """Return USD for one call."""

@@ -10,6 +10,7 @@ Accepted: the object alone, in one code fence, or within prose, if it is the onl
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any, NoReturn
 
@@ -90,13 +91,14 @@ def _objects(text: str) -> list[Json]:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> Json:
+    for key, _ in pairs:
+        _check_text(key)
     value = dict(pairs)
     if len(value) < len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
         raise _Unreadable(f"the key `{twice}` stands twice")
-    for key, item in pairs:
-        _check_text(key)
+    for item in value.values():
         for text in item if isinstance(item, list) else [item]:
             if isinstance(text, str):
                 _check_text(text)
@@ -112,4 +114,22 @@ def _constant(name: str) -> NoReturn:
     raise _Unreadable(f"`{name}` is not JSON")
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant, strict=False)
+def _integer(digits: str) -> int:
+    if len(digits) > 20 or not -(2**63) <= (value := int(digits)) < 2**64:
+        raise _Unreadable("the reply holds a number that is too large")
+    return value
+
+
+def _float(digits: str) -> float:
+    if math.isinf(value := float(digits)):
+        raise _Unreadable("the reply holds a number that is too large")
+    return value
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object,
+    parse_constant=_constant,
+    parse_int=_integer,
+    parse_float=_float,
+    strict=False,
+)

@@ -34,7 +34,6 @@ from agentloop.models.direct import (
 from agentloop.models.prices import Price
 from agentloop.records import Json
 
-
 LOCAL_TABLES = ("MODEL_COST_MAP", "ANTHROPIC_BETA_HEADERS", "BLOG_POSTS")
 """What litellm would otherwise fetch from GitHub, at import or at a provider's first call."""
 

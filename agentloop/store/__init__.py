@@ -16,11 +16,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from agentloop.errors import StoreError, did_you_mean
+from agentloop.errors import StoreError, boundary, did_you_mean
 from agentloop.filelock import FileLock
 from agentloop.records import Attempt, CheckResult, Item, Json, Seed, Verdict
 from agentloop.store.files import Files, connect, fold, prepare
-from agentloop.store.schema import EXAMPLES
+from agentloop.store.schema import EXAMPLES, check_version
 from agentloop.store.story import Story
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ class Store:
         if not self.path.is_file():
             raise StoreError(f"there is no store `{self.path}`")
         self._catch_up()
+        with connect(self.path, write=False) as connection:
+            check_version(connection, str(self.path))
 
     def _catch_up(self) -> None:
         """Fold what a dead run left; a living run folds by itself."""
@@ -68,7 +70,7 @@ class Store:
             if lock.acquire():
                 prepare(self.path)
                 fold(files)
-        except PermissionError:
+        except OSError:
             return  # a read-only folder: what was committed is readable
         finally:
             lock.release()
@@ -139,12 +141,13 @@ class Store:
         if verdict != "all":
             conditions.append("verdict = $verdict")
             values["verdict"] = verdict
-        if where:
-            conditions.append(f"({where})")
-        sql = f"SELECT * FROM examples WHERE {' AND '.join(conditions)} ORDER BY time, item"
+        chosen = f"SELECT * FROM examples WHERE {' AND '.join(conditions)}"
+        sql = f"SELECT * FROM ({chosen}) WHERE (\n{where or 'true'}\n) ORDER BY time, item"
         with connect(self.path, write=False) as connection:
             connection.execute("SET enable_external_access = false")
             connection.execute("SET lock_configuration = true")
+            if where:
+                _check_condition(connection, where)
             yield from _stream(connection, sql, values, where)
 
     def _story(self, run: str, item: str, grading: int) -> Story:
@@ -272,6 +275,26 @@ def _stream(
         if where:
             raise StoreError(f"`--where {where}`: {line}") from error
         raise StoreError(f"the store cannot be read: {line}") from error
+
+
+def _check_condition(connection: duckdb.DuckDBPyConnection, where: str) -> None:
+    """Raise StoreError for what is not one condition over the view `examples` alone.
+
+    It is tried on an empty table of the view's columns, in a database that holds nothing else.
+    """
+    import duckdb
+
+    columns = connection.execute("DESCRIBE examples").fetchall()
+    listed = ", ".join(f'"{name}" {kind}' for name, kind, *_ in columns)
+    probe = f"SELECT 1 FROM examples WHERE (\n{where}\n)"
+    refusal = f"`--where {where}`: a condition over the view `examples`, nothing else"
+    with duckdb.connect() as empty, boundary(StoreError, refusal, duckdb.Error):
+        empty.execute(f"CREATE TABLE examples ({listed})")
+        empty.execute("SET enable_external_access = false")
+        empty.execute("SET lock_configuration = true")
+        if len(duckdb.extract_statements(probe)) != 1:
+            raise StoreError(refusal)
+        empty.execute(probe)
 
 
 def _as_dicts(cursor: duckdb.DuckDBPyConnection) -> Iterator[Json]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
-from agentloop.errors import StoreError
+from agentloop.errors import StoreError, boundary
 from agentloop.records import Json
 from agentloop.store.schema import TABLES, migrate
 
@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 PATIENCE = 3.0  # seconds that a reader waits for a fold to end
 ROW_GROUP = 8192  # the default rewrites 122,880 rows at every close
 CHUNK = 5000  # rows an insert
+_BUSY = ("Could not set lock", "Conflicting lock", "Unique file handle conflict")
+
+
+class StoreBusy(StoreError):
+    """Another process, or another part of this one, has the database open just now."""
 
 
 class Files:
@@ -41,6 +46,12 @@ class Files:
         self.lock = path.with_name(path.name + ".lock")
         self.inbox = path.with_name(path.name + ".inbox.jsonl")
 
+    def discard(self) -> None:
+        """Remove a store that was made for nothing."""
+        wal = self.path.with_name(self.path.name + ".wal")
+        for file in (self.path, wal, self.journal, self.folding, self.lock):
+            file.unlink(missing_ok=True)
+
     @property
     def pending(self) -> list[Path]:
         """Files with lines that the database may lack, oldest first."""
@@ -52,9 +63,12 @@ def connect(
     path: Path, *, write: bool, patience: float = PATIENCE
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     """Open a store, waiting for another process's fold, and close it at once afterwards."""
+    import duckdb
+
     connection = _open(path, write, time.monotonic() + patience)
     try:
-        yield connection
+        with boundary(StoreError, f"store `{path}` cannot be used", duckdb.Error):
+            yield connection
     finally:
         connection.close()
 
@@ -72,27 +86,35 @@ def _open(path: Path, write: bool, deadline: float) -> duckdb.DuckDBPyConnection
             return connection
         except duckdb.Error as error:
             connection.close()
-            locked = "lock" in str(error).lower()
+            locked = any(sign in str(error).replace(str(path), "") for sign in _BUSY)
             if not locked:
                 raise StoreError(f"store `{path}` cannot be opened: {_line(error)}") from error
             if time.monotonic() > deadline:
-                raise StoreError(
-                    f"store `{path}` is being written by another process; try again"
+                raise StoreBusy(
+                    f"store `{path}` is being used by another process; try again"
                 ) from error
         time.sleep(0.05)
 
 
 def prepare(path: Path) -> None:
-    """Create the database file or bring it to the newest schema."""
-    with connect(path, write=True) as connection:
+    """Create the database or bring it to the newest schema. Only the lock's owner may.
+
+    A new one is made under another name and then renamed, so that there is never half a store.
+    """
+    made = path if path.exists() else path.with_name(path.name + ".new")
+    if made != path:
+        made.unlink(missing_ok=True)
+    with connect(made, write=True) as connection:
         migrate(connection, str(path))
+    if made != path:
+        made.replace(path)
 
 
-def fold(files: Files) -> None:
+def fold(files: Files, patience: float = PATIENCE) -> None:
     """Move what the journal holds into the database. Only the owner of the store's lock may."""
-    fold_rotated(files)  # a fold that was cut off
+    fold_rotated(files, patience)  # a fold that was cut off
     rotate(files)
-    fold_rotated(files)
+    fold_rotated(files, patience)
 
 
 def rotate(files: Files) -> None:
@@ -101,7 +123,7 @@ def rotate(files: Files) -> None:
         files.journal.rename(files.folding)
 
 
-def fold_rotated(files: Files) -> None:
+def fold_rotated(files: Files, patience: float = PATIENCE) -> None:
     """Insert the lines that were set aside, in one transaction, and delete their file."""
     if not files.folding.exists():
         return
@@ -109,7 +131,7 @@ def fold_rotated(files: Files) -> None:
     for line in read_lines(files.folding):
         rows.setdefault(line["t"], []).append(line["r"])
     if rows:
-        with connect(files.path, write=True) as connection:
+        with connect(files.path, write=True, patience=patience) as connection:
             connection.execute("BEGIN")
             for table, lines in rows.items():
                 for start in range(0, len(lines), CHUNK):
@@ -122,8 +144,8 @@ def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: list[Json])
     shape = orjson.dumps([dict(TABLES[table])]).decode()
     connection.execute(
         f"INSERT OR IGNORE INTO {table} BY NAME "
-        f"SELECT unnest(from_json(?::JSON, '{shape}'), recursive := true)",
-        [orjson.dumps(rows).decode()],
+        f"SELECT unnest(from_json_strict(?::JSON, '{shape}'), recursive := true)",
+        [orjson.dumps([{name: row.get(name) for name in TABLES[table]} for row in rows]).decode()],
     )
 
 
@@ -134,12 +156,16 @@ def read_lines(path: Path) -> Iterator[Json]:
             if not line.endswith(b"\n"):
                 return
             try:
-                yield orjson.loads(line)
-            except orjson.JSONDecodeError as error:
+                entry = orjson.loads(line)
+                known = entry["t"] in TABLES and isinstance(entry["r"], dict)
+            except (orjson.JSONDecodeError, TypeError, LookupError):
+                known = False
+            if not known:
                 raise StoreError(
                     f"journal `{path}` holds a broken line; the store itself is whole. "
                     "Move the journal away to go on without its last records"
-                ) from error
+                )
+            yield entry
 
 
 class Appender:

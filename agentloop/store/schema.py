@@ -160,16 +160,27 @@ MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (_first,)
 
 def migrate(connection: duckdb.DuckDBPyConnection, where: str) -> None:
     """Bring a store to the newest schema, each step in a transaction; StoreError if it is newer."""
-    connection.execute("CREATE TABLE IF NOT EXISTS migrations (version INTEGER, time TIMESTAMPTZ)")
-    (row,) = connection.execute("SELECT coalesce(max(version), 0) FROM migrations").fetchall()
-    version = int(row[0])
-    if version > len(MIGRATIONS):
-        raise StoreError(
-            f"store `{where}` has schema {version}, this agentloop knows {len(MIGRATIONS)}: "
-            "upgrade agentloop (`pip install -U agentloop-data`)"
-        )
+    if not connection.execute("SHOW TABLES").fetchall():
+        connection.execute("CREATE TABLE migrations (version INTEGER, time TIMESTAMPTZ)")
+    version = check_version(connection, where)
     for number, step in enumerate(MIGRATIONS[version:], start=version + 1):
         connection.execute("BEGIN")
         step(connection)
         connection.execute("INSERT INTO migrations VALUES (?, now())", [number])
         connection.execute("COMMIT")
+
+
+def check_version(connection: duckdb.DuckDBPyConnection, where: str) -> int:
+    """Return a store's schema; StoreError if it is newer than this code, or no store of ours."""
+    try:
+        ((version,),) = connection.execute(
+            "SELECT coalesce(max(version), 0) FROM migrations"
+        ).fetchall()
+    except Exception as error:
+        raise StoreError(f"`{where}` is a database, but not a store of agentloop's") from error
+    if version > len(MIGRATIONS):
+        raise StoreError(
+            f"store `{where}` has schema {version}, this agentloop knows {len(MIGRATIONS)}: "
+            "upgrade agentloop (`pip install -U agentloop-data`)"
+        )
+    return int(version)

@@ -35,7 +35,7 @@ class Story:
 
     def why(self) -> str:
         """Return the story as text: seed, attempts, marks, quotes, checks, cost, hashes."""
-        return "\n".join(_lines(self))
+        return "\n".join(_clean(line) for line in _lines(self))
 
 
 def _lines(story: Story) -> list[str]:
@@ -93,6 +93,12 @@ def _call_lines(story: Story) -> list[str]:
         ended = call["finish_reason"] if call["answered"] else f"no reply: {call['error']}"
         lines.append(f"  {call['key']}  {call['model']}  {ended}  {str(call['digest'])[:8]}")
     return lines
+
+
+def _clean(line: str) -> str:
+    """Return a line without controls, whoever wrote its parts; its indentation stays."""
+    indentation = len(line) - len(line.lstrip(" "))
+    return line[:indentation] + plain(line)
 
 
 def _short(value: object) -> str:

@@ -16,10 +16,12 @@ from types import TracebackType
 from agentloop.errors import StoreError
 from agentloop.filelock import FileLock
 from agentloop.records import Json
-from agentloop.store.files import Appender, Files, fold, fold_rotated, prepare, rotate
+from agentloop.store.files import Appender, Files, StoreBusy, fold, fold_rotated, prepare, rotate
 
 FOLD_SECONDS = 2.0
 FOLD_LINES = 3000
+LAST_PATIENCE = 60.0  # seconds that the last fold waits for a reader, an export say
+TAKE_PATIENCE = 3.0  # seconds that a new writer waits for a reader that folds
 
 
 class Writer:
@@ -29,6 +31,7 @@ class Writer:
         self.files = Files(Path(path))
         self._lock = FileLock(self.files.lock)
         self._mutex = threading.Lock()
+        self._folding = threading.Lock()
         self._wake = threading.Event()
         self._closing = False
         self._lines = 0
@@ -43,8 +46,10 @@ class Writer:
         folder = self.files.path.parent
         if not folder.is_dir():
             raise StoreError(f"store `{self.files.path}`: there is no folder `{folder}`")
+        deadline = time.monotonic() + TAKE_PATIENCE
         try:
-            taken = self._lock.acquire()
+            while not (taken := self._lock.acquire()) and time.monotonic() < deadline:
+                time.sleep(0.05)
         except OSError as error:
             raise StoreError(f"store `{self.files.path}` cannot be written: {error}") from error
         if not taken:
@@ -80,7 +85,7 @@ class Writer:
 
     def flush(self) -> None:
         """Fold now, in this thread."""
-        with self._mutex:
+        with self._folding, self._mutex:
             self._appender.close()
             try:
                 fold(self.files)
@@ -98,7 +103,7 @@ class Writer:
         try:
             with self._mutex:
                 self._appender.close()
-                fold(self.files)
+                fold(self.files, LAST_PATIENCE)
         finally:
             self._lock.release()
 
@@ -112,21 +117,21 @@ class Writer:
                 continue
             try:
                 self._fold_beside()
-            except StoreError as error:
-                if "another process" not in str(error):  # a reader only delays a fold
-                    self._error = error
+            except StoreBusy:
+                continue  # a reader only delays a fold
             except Exception as error:
                 self._error = error
 
     def _fold_beside(self) -> None:
         """Fold while appends go on: only the renaming happens under the mutex."""
-        if not self.files.folding.exists():
-            with self._mutex:
-                self._appender.close()
-                rotate(self.files)
-                self._appender.open()
-                self._lines = 0
-        fold_rotated(self.files)
+        with self._folding:
+            if not self.files.folding.exists():
+                with self._mutex:
+                    self._appender.close()
+                    rotate(self.files)
+                    self._appender.open()
+                    self._lines = 0
+            fold_rotated(self.files)
 
     def __enter__(self) -> Writer:
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
@@ -99,7 +100,7 @@ def test_the_endpoints_wish_is_kept() -> None:
     assert 20 <= seconds <= 21
 
 
-@pytest.mark.parametrize("wish", [86_400.0, 1e300, float("inf")])
+@pytest.mark.parametrize("wish", [3600.0, 86_400.0, 1e7])
 def test_no_wish_makes_a_run_sleep_for_hours(wish: float) -> None:
     _, seconds, _ = complete(busy(retry_after=wish), "at last")
     assert seconds <= limits.PATIENCE
@@ -120,10 +121,8 @@ def test_an_endpoint_that_has_answered_gets_more_patience(first: str | Exception
     limited = Limits(model, 1)
 
     async def twice() -> Reply:
-        try:
+        with contextlib.suppress(RefusedRequest):
             await limited.complete(PLAIN, "prompt")
-        except RefusedRequest:
-            pass
         return await limited.complete(PLAIN, "prompt")
 
     error, seconds = play(twice)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -22,6 +22,8 @@ def test_cached_and_reasoning_tokens_are_parts_priced_apart() -> None:
 
 
 @given(TOKENS, TOKENS, TOKENS, TOKENS, USD, USD, st.none() | USD)
+@example(prompt=0, cached=1, completion=0, reasoning=0, into=1.0, out=0.0, cheap=0.0)
+@example(prompt=0, cached=0, completion=0, reasoning=1, into=0.0, out=1.0, cheap=None)
 def test_nothing_costs_less_than_nothing(
     prompt: int, cached: int, completion: int, reasoning: int, into: float, out: float,
     cheap: float | None,

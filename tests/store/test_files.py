@@ -117,7 +117,7 @@ def test_any_split_of_the_lines_and_any_torn_tail_fold_to_the_same_rows(
     run = f"split {next(NUMBERS)}"
     lines = [call(next(NUMBERS), run=run, text=f"reply {n}\n") for n in range(12)]
     edges = [0, *sorted(cuts), 12]
-    for start, end in zip(edges, edges[1:], strict=False):
+    for start, end in itertools.pairwise(edges):
         append(shared, *lines[start:end])
         fold(shared)
     shared.journal.write_bytes(orjson.dumps({"t": "calls", "r": call(0, run=run)[1]})[:torn])

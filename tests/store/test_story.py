@@ -35,12 +35,12 @@ def call(**more: object) -> Json:
     }
 
 
-def story(*calls: Json, verdict: al.Verdict | None = None, **fields: str) -> Story:
+def story(*calls: Json, verdict: al.Verdict | None = None, fields: Json | None = None) -> Story:
     attempt = al.Attempt(round=0, candidate={"answer": "yes"}, model="m")
     item = Item(
         run="a",
         id="0123456789ab",
-        seed=al.Seed.of({"passage": "p", **fields}),
+        seed=al.Seed.of({"passage": "p", **(fields or {})}),
         inputs={"sample": 1},
         attempts=(attempt,),
         verdict=verdict,
@@ -93,8 +93,8 @@ def test_cost_is_summed_over_answered_calls_and_unknown_if_one_is() -> None:
 @pytest.mark.parametrize(
     "told",
     [
-        story(passage=EVIL),
-        story(**{EVIL: "text"}),
+        story(fields={"passage": EVIL}),
+        story(fields={EVIL: "text"}),
         story(verdict=al.Verdict(verdict="failed", reason="malformed", detail=f"it said: {EVIL}")),
         story(call(answered=False, error=EVIL)),
         story(call(finish_reason=EVIL)),
@@ -144,7 +144,7 @@ def test_escapes_in_an_attempt_never_reach_the_screen(attempt: Json) -> None:
 
 
 def test_a_line_of_text_cannot_fake_another_line_of_the_story() -> None:
-    faked = story(passage="x\naccepted · score 1.00").why()
+    faked = story(fields={"passage": "x\naccepted · score 1.00"}).why()
     assert "\naccepted" not in faked
 
 
@@ -160,6 +160,6 @@ def test_what_models_write_is_harmless_from_end_to_end(tmp_path: Path, evil: str
 
 
 def test_long_texts_are_cut_for_people_and_whole_for_programs() -> None:
-    told = story(passage="y" * 5000)
+    told = story(fields={"passage": "y" * 5000})
     assert "y" * 1000 not in told.why()
     assert "y" * 5000 in json.dumps(told.as_dict())

@@ -1,0 +1,182 @@
+"""Exports: the shapes that trainers read, the same bytes every time, whole or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import agentloop as al
+from agentloop import export
+from agentloop.errors import StoreError, UserError
+from agentloop.export import SHAPES
+from agentloop.store import Store
+from tests.builders import QA, SEEDS, agent, draft, marks, play, tiny
+
+EVIL = 'a "quoted" \\ line\nand \u2028 \x1b[31m\u202e 💧'
+
+
+class Turns(QA):
+    def conversation(self, seed: dict[str, Any]) -> list[tuple[str, str]]:
+        return [("system", "Be brief."), ("user", self.question), ("assistant", self.answer)]
+
+
+def read(store: Path, **chosen: Any) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in export.lines(Store(store), **chosen)]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Seven items: five accepted, the third after one revision; one rejected; one failed."""
+    folder = tmp_path_factory.mktemp("export")
+
+    def generate(prompt: str) -> str:
+        if "number 6." in prompt:
+            return "nothing"
+        number = prompt.partition("number ")[2].partition(".")[0]
+        return draft(EVIL if number == "0" else f"Answer {number}")
+
+    def critique(prompt: str) -> str:
+        return marks("no" if "Answer 2" in prompt or "Answer 5" in prompt else "yes")
+
+    def revise(prompt: str) -> str:
+        return draft("Better 2") if "Answer 2" in prompt else draft("Answer 5 again")
+
+    model = agent(generate=generate, critique=critique, revise=revise)
+    run = play(folder, model, tiny(folder, candidate=Turns), seeds=SEEDS[:7])
+    assert (run.counts["accepted"], run.counts["rejected"], run.counts["failed"]) == (5, 1, 1)
+    return run.store
+
+
+def test_messages(store: Path) -> None:
+    lines = read(store)
+    assert len(lines) == 5
+    assert lines[0] == {
+        "item": lines[0]["item"],
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Where does it rise?"},
+            {"role": "assistant", "content": EVIL},
+        ],
+    }
+
+
+def test_prompt_completion(store: Path) -> None:
+    line = read(store, shape="prompt_completion")[0]
+    assert line["completion"] == EVIL
+    assert line["prompt"] == "Be brief.\n\nWhere does it rise?"
+
+
+def test_raw(store: Path) -> None:
+    line = read(store, shape="raw")[2]
+    assert line["schema"] == 1
+    assert line["candidate"]["answer"] == "Better 2"
+    assert (line["verdict"], line["round"], line["score"]) == ("accepted", 1, 1.0)
+    assert (line["run"], line["recipe"], line["sample"]) == ("tiny", "tiny", 0)
+    assert line["seed"] == SEEDS[2]
+    assert line["grade"]["marks"][0]["criterion"] == "right"
+    assert line["generator"] == line["critic"] == "scripted/model"
+
+
+def test_preference_pairs_the_kept_with_the_worst_of_the_same_prompt(store: Path) -> None:
+    (pair,) = read(store, shape="preference")
+    assert pair["chosen"] == [{"role": "assistant", "content": "Better 2"}]
+    assert pair["rejected"] == [{"role": "assistant", "content": "Answer 2"}]
+    assert [m["role"] for m in pair["prompt"]] == ["system", "user"]
+
+
+def test_preference_leaves_out_answers_to_another_question(tmp_path: Path) -> None:
+    model = agent(critique=[marks("no"), marks()], revise=draft("Better.", "Another question?"))
+    assert read(play(tmp_path, model).store, shape="preference") == []
+
+
+def test_preference_never_pairs_equals(tmp_path: Path) -> None:
+    model = agent(critique=marks("no"), revise=[draft("One."), draft("Two.")])
+    assert read(play(tmp_path, model).store, shape="preference", verdict="all") == []
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_shape_is_byte_identical_twice(store: Path, tmp_path: Path, shape: str) -> None:
+    first, second = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    counts = {export.write(p, export.lines(Store(store), shape=shape)) for p in (first, second)}
+    assert first.read_bytes() == second.read_bytes()
+    assert counts == {first.read_bytes().count(b"\n")}
+    for line in first.read_bytes().splitlines():
+        keys = list(json.loads(line))
+        assert keys == sorted(keys)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_one_line_is_one_example_whatever_is_in_it(store: Path, shape: str) -> None:
+    for line in export.lines(Store(store), shape=shape):
+        assert line.endswith(b"\n")
+        assert line.count(b"\n") == 1
+        json.loads(line)
+
+
+def test_verdicts_and_conditions_choose(store: Path) -> None:
+    assert len(read(store, verdict="rejected")) == 1
+    assert len(read(store, verdict="all")) == 6  # the failed one has no draft
+    assert len(read(store, where="round = 1")) == 1
+    assert read(store, where="score > 1") == []
+
+
+def test_an_unknown_shape_names_a_near_one(store: Path) -> None:
+    with pytest.raises(UserError, match="did you mean `messages`"):
+        read(store, shape="message")
+
+
+@pytest.mark.parametrize(
+    "where", ["nonsense", "cast(item AS INTEGER) > 0", "score = read_text('x')"]
+)
+def test_nothing_half_written_stays_on_an_error(store: Path, tmp_path: Path, where: str) -> None:
+    target = tmp_path / "out.jsonl"
+    target.write_text("what was here\n")
+    with pytest.raises(StoreError):
+        export.write(target, export.lines(Store(store), where=where))
+    assert target.read_text() == "what was here\n"
+    assert [p.name for p in tmp_path.iterdir()] == ["out.jsonl"]
+
+
+def test_an_error_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
+    def breaking() -> Iterator[bytes]:
+        yield b"{}\n"
+        raise StoreError("the store is gone")
+
+    with pytest.raises(StoreError):
+        export.write(tmp_path / "out.jsonl", breaking())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("target", ["no/such/folder/out.jsonl", "."])
+def test_a_place_that_cannot_be_written_is_said(store: Path, tmp_path: Path, target: str) -> None:
+    with pytest.raises(UserError, match="cannot be written"):
+        export.write(tmp_path / target, export.lines(Store(store)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_exports_itself(tmp_path: Path) -> None:
+    run = play(tmp_path, agent(), seeds=SEEDS[:3])
+    play(tmp_path, agent(), seeds=SEEDS[:1], run="later")
+    assert run.export(tmp_path / "out.jsonl", shape="raw") == 3
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert {line["run"] for line in lines} == {"tiny"}
+
+
+def test_an_empty_export_is_an_empty_file(store: Path, tmp_path: Path) -> None:
+    assert export.write(tmp_path / "out", export.lines(Store(store), verdict="ungradable")) == 0
+    assert (tmp_path / "out").read_bytes() == b""
+
+
+def test_a_conversation_with_one_turn_has_an_empty_prompt(tmp_path: Path) -> None:
+    class Text(QA):
+        def conversation(self, seed: dict[str, Any]) -> list[tuple[str, str]]:
+            return [("assistant", self.answer)]
+
+    run = play(tmp_path, agent(), tiny(tmp_path, candidate=Text))
+    (line,) = read(run.store, shape="prompt_completion")
+    assert line["prompt"] == ""
+    assert al.Store(run.store).runs() == ["tiny"]
