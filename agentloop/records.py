@@ -131,7 +131,7 @@ class Grade(Record):
 
     def mark(self, criterion: str) -> Mark:
         """Return the mark of one criterion; KeyError when the grade has none."""
-        return next(m for m in self.marks if m.criterion == criterion)
+        return {m.criterion: m for m in self.marks}[criterion]
 
 
 class Critique(Record):
@@ -206,7 +206,7 @@ class Item(Record):
         """The attempt that the verdict names."""
         if self.verdict is None or self.verdict.round is None:
             return None
-        return next(a for a in self.attempts if a.round == self.verdict.round)
+        return next((a for a in self.attempts if a.round == self.verdict.round), None)
 
     @property
     def candidate(self) -> Json | None:

@@ -7,6 +7,7 @@ Refuses to know: models, prompts, rounds, who is judged.
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -109,7 +110,8 @@ class Rubric(BaseModel):
     @cached_property
     def hash(self) -> str:
         """Content hash over everything that can change a grade or a verdict."""
-        return digest(self.model_dump(mode="json", exclude={"name", "version"}))
+        content = self.model_dump(mode="json", exclude={"name", "version"})
+        return digest(json.dumps(content, sort_keys=True))
 
     @cached_property
     def reply_schema(self) -> Json:
@@ -147,8 +149,10 @@ class Rubric(BaseModel):
         by_name = {mark.criterion: mark for mark in marks}
         if len(marks) != len(self.criteria) or any(c.name not in by_name for c in self.criteria):
             raise RubricError(f"a grade by rubric `{self.name}` needs one mark for each criterion")
-        total = math.fsum(c.weight for c in self.criteria)
-        score = math.fsum(c.weight * by_name[c.name].value for c in self.criteria) / total
+        scale = max(c.weight for c in self.criteria)  # so that no weight is too large or too small
+        total = math.fsum(c.weight / scale for c in self.criteria)
+        marked = math.fsum(c.weight / scale * by_name[c.name].value for c in self.criteria)
+        score = marked / total
         return min(1.0, max(0.0, score))
 
     def decide(self, grade: Grade) -> tuple[Reason | None, str]:
@@ -240,11 +244,24 @@ def read_rubric(path: Path | Any) -> Rubric:
     return parse_rubric(text, str(path))
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML without surprises: a key that stands twice is an error, not the last one's victory."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key `{key}` stands twice", node.start_mark
+                )
+        return super().construct_mapping(node, deep)
+
+
 def parse_rubric(text: str, where: str) -> Rubric:
     """Read a rubric from YAML text; `where` names it in errors."""
     try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        data = yaml.load(text, _UniqueKeys)  # noqa: S506  # a SafeLoader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         line = " ".join(str(error).split())
         raise RubricError(f"rubric `{where}` is not YAML: {line}") from error
     if not isinstance(data, dict):

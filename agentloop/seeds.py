@@ -13,15 +13,17 @@ import codecs
 import csv
 import datetime
 import decimal
+import math
+import re
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from agentloop.errors import SeedError, did_you_mean
-from agentloop.records import Seed
+from agentloop.records import Json, Seed
 
 MAX_LINE = 10_000_000  # bytes
 QUERY = "duckdb:"
@@ -69,11 +71,11 @@ class Seeds:
     def _seed(self, place: str, row: Any) -> Seed:
         if not isinstance(row, Mapping):
             raise SeedError(f"{place}: a seed must be an object with named fields")
-        fields = {str(key): _json(value, place) for key, value in row.items()}
-        for new, old in self._mapping.items():
-            if old not in fields:
-                raise SeedError(f"{place}: no field `{old}` to map{did_you_mean(old, fields)}")
-            fields[new] = fields.pop(old)
+        try:
+            fields: Json = _json(row, place)
+        except RecursionError as error:
+            raise SeedError(f"{place} is nested too deeply") from error
+        fields = self._renamed(fields, place)
         for name in self._reads:
             if name not in fields:
                 raise SeedError(
@@ -82,7 +84,24 @@ class Seeds:
                 )
             if fields[name] is None or fields[name] == "":
                 raise SeedError(f"{place}: field `{name}` is empty")
-        return Seed.of(fields)
+        try:
+            return Seed.of(fields)
+        except (TypeError, RecursionError) as error:  # too deep, or a number beyond 64 bits
+            raise SeedError(f"{place} cannot be stored: {error}") from error
+
+    def _renamed(self, fields: Json, place: str) -> Json:
+        """Return the fields by the names that the recipe reads; nothing is overwritten."""
+        for old in self._mapping.values():
+            if old not in fields:
+                raise SeedError(f"{place}: no field `{old}` to map{did_you_mean(old, fields)}")
+        back = {old: new for new, old in self._mapping.items()}
+        names = [back.get(name, name) for name in fields]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise SeedError(
+                f"{place} has a field `{twice}` already, so `--map {twice}={self._mapping[twice]}` "
+                "would lose it"
+            )
+        return dict(zip(names, fields.values(), strict=True))
 
 
 def _opener(source: Source) -> Callable[[], Rows]:
@@ -99,6 +118,8 @@ def _opener(source: Source) -> Callable[[], Rows]:
             known = ", ".join(f"`{suffix}`" for suffix in _READERS)
             raise SeedError(f"`{path}`: seeds are read from {known} or `duckdb:FILE?SELECT …`")
         return lambda: reader(path)
+    if not isinstance(source, Iterable):
+        raise SeedError("seeds are a path, a query or dicts")
     rows = list(source)
     return lambda: ((f"seed {number}", row) for number, row in enumerate(rows, 1))
 
@@ -130,7 +151,7 @@ def _parse(data: bytes, place: str) -> Any:
         raise SeedError(f"{place} holds a NUL byte")
     try:
         return orjson.loads(data)
-    except orjson.JSONDecodeError as error:
+    except (orjson.JSONDecodeError, RecursionError) as error:
         if "surrogate" in str(error):
             raise SeedError(f"{place} holds a lone surrogate, which is no text") from error
         raise SeedError(f"{place} is not JSON: {error}") from error
@@ -141,6 +162,7 @@ def _csv(path: Path) -> Rows:
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
+            _check_names(reader.fieldnames or [], f"`{path}`")
             for row in reader:
                 place = f"`{path}` line {reader.line_num}"
                 if None in row or None in row.values():
@@ -151,7 +173,8 @@ def _csv(path: Path) -> Rows:
 
 
 def _parquet(path: Path) -> Rows:
-    return _select(None, "SELECT * FROM read_parquet(?)", [str(path)], str(path))
+    literal = re.sub(r"([*?\[])", r"[\1]", str(path))  # DuckDB would look for other files
+    return _select(None, "SELECT * FROM read_parquet(?)", [literal], str(path))
 
 
 def _query(source: str) -> Rows:
@@ -168,8 +191,9 @@ def _select(database: str | None, sql: str, values: list[str], name: str) -> Row
 
     try:
         with duckdb.connect(database or ":memory:", read_only=database is not None) as connection:
-            cursor = connection.execute(sql, values)
+            cursor = connection.execute(_without_zones(connection, sql, values), values)
             names = [column[0] for column in cursor.description or []]
+            _check_names(names, f"`{name}`")
             number = 0
             while rows := cursor.fetchmany(1000):
                 for row in rows:
@@ -188,6 +212,23 @@ _READERS: dict[str, Callable[[Path], Rows]] = {
 }
 
 
+def _without_zones(connection: Any, sql: str, values: list[str]) -> str:
+    """Return the query with its times with zone as text: Python would need pytz for them."""
+    described = connection.execute(f"DESCRIBE {sql}", values).fetchall()
+    names = [column[0] for column in described]
+    zoned = {column[0] for column in described if "TIME ZONE" in column[1]}
+    if not zoned or len(set(names)) < len(names):
+        return sql
+    quoted = [(n in zoned, '"' + n.replace('"', '""') + '"') for n in names]
+    chosen = ", ".join(f"{q}::VARCHAR AS {q}" if with_zone else q for with_zone, q in quoted)
+    return f"SELECT {chosen} FROM ({sql})"
+
+
+def _check_names(names: Sequence[str], place: str) -> None:
+    if twice := next((name for name in names if list(names).count(name) > 1), None):
+        raise SeedError(f"{place} has two columns `{twice}`")
+
+
 def _json(value: Any, place: str) -> Any:
     """Return a value as JSON has it; SeedError for NUL, lone surrogates and what JSON cannot hold."""
     if isinstance(value, str):
@@ -201,9 +242,9 @@ def _json(value: Any, place: str) -> Any:
     if value is None or isinstance(value, bool | int):
         return value
     if isinstance(value, float):
-        return value if value == value and abs(value) != float("inf") else None
+        return float(value) if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(key): _json(inner, place) for key, inner in value.items()}
+        return {_json(str(key), place): _json(inner, place) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [_json(inner, place) for inner in value]
     if isinstance(value, datetime.date | datetime.time | decimal.Decimal | uuid.UUID):

@@ -99,10 +99,12 @@ class Endpoint:
                 reply = await self.limits.complete(_told(request, mode), mode)
             except RefusedRequest as error:
                 tries += error.tries
-                if self._proven or request.schema is None or mode == STRUCTURED[-1]:
+                settled = self._proven and mode == self.structured
+                if settled or request.schema is None or mode == STRUCTURED[-1]:
                     error.tries = tries
                     raise
-                mode = STRUCTURED[STRUCTURED.index(mode) + 1]
+                lower = STRUCTURED[STRUCTURED.index(mode) + 1]
+                mode = self.structured if self._proven else lower
             except ModelError as error:
                 error.tries += tries
                 raise

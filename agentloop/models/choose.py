@@ -6,6 +6,7 @@ Leaves: a Model and its traits, or SettingsError with the line to type. Refuses 
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
@@ -72,7 +73,9 @@ def open_model(choice: ModelChoice) -> Model:
     """Return the client for a choice; makes no connection and starts no process yet."""
     if choice.spec == "local" or choice.spec.startswith("local:"):
         return _embedded(choice)
-    prefix = choice.spec.partition("/")[0]
+    prefix, slash, model = choice.spec.partition("/")
+    if slash and not model.strip():
+        raise SettingsError(f"`{choice.spec}` names no model: write `{prefix}/MODEL`")
     compatible = prefix in OPENAI_COMPATIBLE and "/" in choice.spec
     if choice.client == "direct" or (choice.client == "auto" and choice.base_url and compatible):
         return _direct(choice, prefix)
@@ -125,7 +128,7 @@ def _direct(choice: ModelChoice, prefix: str) -> Model:
             f"`{choice.spec}` needs its address for the direct client: `--base-url http://…/v1`"
         )
     check_url(base_url)
-    key = os.environ.get(provider.key) if provider.key else None
+    key = _key(provider)
     if key is None and provider.key and not choice.base_url:
         raise SettingsError(f"`{choice.spec}` needs its key in `{provider.key}`")
     return DirectModel(
@@ -143,11 +146,25 @@ def _litellm(choice: ModelChoice) -> Model:
     check_provider(choice.spec)
     if choice.base_url:
         check_url(choice.base_url)
-    provider = OPENAI_COMPATIBLE.get(choice.spec.partition("/")[0], Provider(None))
-    key = os.environ.get(provider.key) if provider.key else None
+    prefix = choice.spec.partition("/")[0]
+    key = _key(OPENAI_COMPATIBLE.get(prefix, Provider(None)))
     if key is None and choice.base_url and is_loopback(choice.base_url):
         key = "none"  # litellm's OpenAI path insists on some key
-    return LitellmModel(choice.spec, base_url=choice.base_url, api_key=key, price=_price(choice))
+    return LitellmModel(
+        choice.spec,
+        base_url=choice.base_url,
+        api_key=key,
+        price=_price(choice),
+        speaks_openai=prefix in OPENAI_COMPATIBLE and choice.base_url is not None,
+    )
+
+
+def _key(provider: Provider) -> str | None:
+    """Return the key in the provider's variable; SettingsError when it cannot be sent."""
+    key = os.environ.get(provider.key, "").strip() if provider.key else ""
+    if any(ord(c) < 33 or ord(c) > 126 for c in key):
+        raise SettingsError(f"`{provider.key}` holds characters that no key has")
+    return key or None
 
 
 def _price(choice: ModelChoice) -> Price | None:
@@ -159,8 +176,12 @@ def _price(choice: ModelChoice) -> Price | None:
 
 def check_url(url: str) -> None:
     """Raise SettingsError unless this is an http address."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:  # a broken port or IPv6 address
+        raise SettingsError(f"`{url}` is not an address: write `http://HOST:PORT/v1`") from None
+    if not usable:
         raise SettingsError(f"`{url}` is not an address: write `http://HOST:PORT/v1`")
     if parts.username or parts.password:
         raise SettingsError("a base URL must not carry a password: use the provider's variable")
@@ -169,4 +190,7 @@ def check_url(url: str) -> None:
 def is_loopback(url: str) -> bool:
     """Whether an address stays on this machine."""
     host = urlsplit(url).hostname or ""
-    return host == "localhost" or host == "::1" or host.startswith("127.")
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

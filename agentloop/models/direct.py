@@ -6,30 +6,27 @@ done about them. Refuses to know: retries, limits, roles.
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import orjson
 
-from agentloop.errors import (
-    AccessError,
-    MalformedReply,
-    ModelError,
-    RefusedRequest,
-    TransientError,
-)
+from agentloop.errors import AccessError, ModelError, TransientError
 from agentloop.models.base import Reply, Request, Structured
 from agentloop.models.prices import Price
-from agentloop.records import Json, Usage
+from agentloop.models.wire import (
+    error_message,
+    failure,
+    load_json,
+    openai_parameters,
+    read_completion,
+)
+from agentloop.records import Json
 
 if TYPE_CHECKING:
     import aiohttp
 
 CONNECT_TIMEOUT = 10.0  # seconds
-TRANSIENT = frozenset({408, 409, 425, 429})
 
 
 class DirectModel:
@@ -59,27 +56,43 @@ class DirectModel:
         """Send one request."""
         import aiohttp
 
-        body = orjson.dumps(self._body(request, structured))
+        where = f"`{self._base_url}`"
+        body: Json = {"model": self._model, "messages": list(request.messages)}
+        body |= openai_parameters(request, structured)
         start = time.perf_counter()
         try:
             async with self._open().post(
                 f"{self._base_url}/chat/completions",
-                data=body,
+                data=orjson.dumps(body),
+                allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(total=request.timeout, sock_connect=CONNECT_TIMEOUT),
             ) as response:
                 raw = await response.read()
                 status, headers = response.status, response.headers
-        except aiohttp.ClientConnectorError as error:
-            raise TransientError(f"`{self._base_url}`", connected=False) from error
+        except aiohttp.ClientConnectorSSLError as error:
+            raise AccessError(f"{where} speaks no TLS: is it `http://`?") from error
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
+            raise TransientError(where, connected=False) from error
         except (aiohttp.ClientError, ConnectionError) as error:
-            raise TransientError(f"`{self._base_url}` broke off: {error!r}") from error
+            raise TransientError(f"{where} broke off: {type(error).__name__}") from error
+        except ValueError as error:  # aiohttp's word for a header that cannot be sent
+            variable = self._key_variable or "the key"
+            raise AccessError(f"`{variable}` holds characters that no key has") from error
         except TimeoutError as error:
-            raise TransientError(
-                f"`{self._base_url}` did not answer within {request.timeout:g} s"
-            ) from error
+            raise TransientError(f"{where} did not answer within {request.timeout:g} s") from error
         if status != 200:
-            raise self._failure(status, raw, headers)
-        return self._reply(load_json(raw), time.perf_counter() - start)
+            raise self._failure(status, raw, headers.get("retry-after"))
+        data = load_json(raw, where)
+        return read_completion(data, where, self._price, time.perf_counter() - start)
+
+    def _failure(self, status: int, raw: bytes, wish: str | None) -> ModelError:
+        said = error_message(raw)
+        if self._api_key:
+            said = said.replace(self._api_key, "[key]")
+        error = failure(status, said, f"`{self._base_url}`", model=self._model, wish=wish)
+        if status in (401, 403) and self._key_variable:
+            return AccessError(f"{error}; is `{self._key_variable}` set and right?")
+        return error
 
     async def aclose(self) -> None:
         """Close the session."""
@@ -98,142 +111,3 @@ class DirectModel:
                 connector=aiohttp.TCPConnector(limit=0), headers=headers, trust_env=False
             )
         return self._session
-
-    def _body(self, request: Request, structured: Structured) -> Json:
-        body: Json = {"model": self._model, "messages": list(request.messages)}
-        body |= openai_parameters(request, structured)
-        return body | request.extra
-
-    def _failure(self, status: int, raw: bytes, headers: Mapping[str, str]) -> ModelError:
-        said = error_message(raw)
-        if status in TRANSIENT or status >= 500:
-            return TransientError(
-                f"`{self._base_url}` answered {status}: {said}",
-                retry_after=retry_after(headers.get("retry-after")),
-            )
-        if status in (401, 403):
-            hint = f"; is `{self._key_variable}` set and right?" if self._key_variable else ""
-            return AccessError(f"`{self._base_url}` refuses access ({status}): {said}{hint}")
-        if status == 404:
-            return AccessError(
-                f"`{self._base_url}` does not know model `{self._model}` or this path ({said}); "
-                "a base URL usually ends in `/v1`"
-            )
-        return RefusedRequest(f"`{self._base_url}` answered {status}: {said}")
-
-    def _reply(self, data: Any, latency: float) -> Reply:
-        try:
-            choice = data["choices"][0]
-            message = choice["message"]
-        except (KeyError, IndexError, TypeError) as error:
-            raise TransientError(
-                f"`{self._base_url}` answered something that is not a chat completion"
-            ) from error
-        usage = read_usage(data.get("usage") or {})
-        return Reply(
-            text=clean(message.get("content") or ""),
-            finish_reason=finish_reason(choice, message),
-            usage=usage,
-            cost_usd=self._price.cost(usage) if self._price else None,
-            logprobs=read_logprobs(choice.get("logprobs")),
-            latency=latency,
-            raw=_raw(data, message),
-        )
-
-
-def openai_parameters(request: Request, structured: Structured) -> Json:
-    """Return the request's parameters by OpenAI's names, leaving out what is not set."""
-    body: Json = {
-        "temperature": request.temperature,
-        "max_tokens": request.max_tokens,
-        "seed": request.seed,
-    }
-    if request.top_logprobs:
-        body |= {"logprobs": True, "top_logprobs": request.top_logprobs}
-    if request.schema is not None and structured == "json_schema":
-        body["response_format"] = {
-            "type": "json_schema",
-            "json_schema": {"name": "reply", "schema": request.schema, "strict": True},
-        }
-    elif request.schema is not None and structured == "json_object":
-        body["response_format"] = {"type": "json_object"}
-    return {key: value for key, value in body.items() if value is not None}
-
-
-def load_json(raw: bytes) -> Any:
-    """Parse a response body; TransientError when a 200 carries no JSON."""
-    try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError:
-        try:  # orjson refuses lone surrogates, which some servers send
-            return json.loads(raw.decode("utf-8", "replace"))
-        except ValueError as error:
-            raise TransientError("the endpoint answered 200 without JSON") from error
-
-
-def clean(text: str) -> str:
-    """Return text that UTF-8 can hold: lone surrogates become the replacement character."""
-    if not isinstance(text, str):
-        raise MalformedReply("the reply's content is not text")
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def finish_reason(choice: Json, message: Json) -> str:
-    """Return why the answer ended; a `refusal` field counts as `content_filter`."""
-    if message.get("refusal"):
-        return "content_filter"
-    return str(choice.get("finish_reason") or "stop")
-
-
-def read_usage(data: Json) -> Usage:
-    """Read OpenAI's usage block; what is missing or null counts zero."""
-    prompt_details = data.get("prompt_tokens_details") or {}
-    completion_details = data.get("completion_tokens_details") or {}
-    return Usage(
-        prompt_tokens=data.get("prompt_tokens") or 0,
-        completion_tokens=data.get("completion_tokens") or 0,
-        cached_tokens=prompt_details.get("cached_tokens") or 0,
-        reasoning_tokens=completion_details.get("reasoning_tokens") or 0,
-    )
-
-
-def read_logprobs(data: Json | None) -> tuple[dict[str, float], ...] | None:
-    """Read the alternatives of each answer token; None when the endpoint gave none."""
-    tokens = (data or {}).get("content")
-    if not tokens:
-        return None
-    return tuple(
-        {clean(top["token"]): float(top["logprob"]) for top in token.get("top_logprobs") or [token]}
-        for token in tokens
-    )
-
-
-def error_message(raw: bytes) -> str:
-    """Return the first line of what an endpoint says went wrong, at most 200 characters."""
-    try:
-        data = orjson.loads(raw)
-        error = data.get("error", data) if isinstance(data, dict) else data
-        text = error.get("message", error) if isinstance(error, dict) else error
-    except orjson.JSONDecodeError:
-        text = raw.decode("utf-8", "replace")
-    return " ".join(str(text).split())[:200]
-
-
-def retry_after(value: str | None) -> float | None:
-    """Read a Retry-After header, seconds or a date; None when absent or unreadable."""
-    if not value:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
-    except (TypeError, ValueError):
-        return None
-
-
-def _raw(data: Json, message: Json) -> Json:
-    said = {"model": data.get("model"), "id": data.get("id")}
-    said["reasoning"] = message.get("reasoning_content") or message.get("reasoning")
-    return {key: clean(value) for key, value in said.items() if isinstance(value, str) and value}

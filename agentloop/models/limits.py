@@ -70,5 +70,9 @@ class Limits:
             raise error
         backoff = min(MAX_WAIT, BACKOFF * 2.0 ** (tries - 1)) * random.uniform(0.5, 1.0)
         if error.connected:
-            return max(backoff, error.retry_after or 0.0)
+            wish = error.retry_after or 0.0
+            if wish > PATIENCE:
+                error.tries = tries
+                raise error
+            return max(backoff, wish)
         return min(backoff, max(0.1, patience - waited))

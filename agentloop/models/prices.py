@@ -32,11 +32,13 @@ class Price(BaseModel):
         """Return USD for one call."""
         cached = self.input if self.cached is None else self.cached
         reasoning = self.output if self.reasoning is None else self.reasoning
+        from_cache = min(usage.cached_tokens, usage.prompt_tokens)
+        thought = min(usage.reasoning_tokens, usage.completion_tokens)
         return (
-            (usage.prompt_tokens - usage.cached_tokens) * self.input
-            + usage.cached_tokens * cached
-            + (usage.completion_tokens - usage.reasoning_tokens) * self.output
-            + usage.reasoning_tokens * reasoning
+            (usage.prompt_tokens - from_cache) * self.input
+            + from_cache * cached
+            + (usage.completion_tokens - thought) * self.output
+            + thought * reasoning
         ) / 1e6
 
 
@@ -47,8 +49,7 @@ def find_price(name: str, own: dict[str, Price]) -> Price | None:
     """Return the price of a model by its full name, own prices first; None when unknown."""
     if name in own:
         return own[name]
-    table = _table()
-    entry = table.get(name) or table.get(name.split("/", 1)[-1])
+    entry = _entry(name)
     if not entry or "input_cost_per_token" not in entry:
         return None
     return Price(
@@ -57,6 +58,19 @@ def find_price(name: str, own: dict[str, Price]) -> Price | None:
         cached=_million(entry.get("cache_read_input_token_cost")),
         reasoning=_million(entry.get("output_cost_per_reasoning_token")),
     )
+
+
+def _entry(name: str) -> Json | None:
+    """Return the table's row: by full name, or by the model's alone if its provider is the same."""
+    table = _table()
+    prefix, _, model = name.partition("/")
+    if "sample_spec" in (name, model):  # the table's own explanation
+        return None
+    if name in table:
+        return table[name]
+    entry = table.get(model)
+    ours = entry and str(entry.get("litellm_provider", "")).startswith(prefix)
+    return entry if ours else None
 
 
 def _million(per_token: float | None) -> float | None:

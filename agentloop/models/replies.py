@@ -18,9 +18,11 @@ from agentloop.errors import MalformedReply, RefusedReply
 from agentloop.models.base import Reply
 from agentloop.records import Json
 
-_THINK = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
+_THINK = re.compile(r"\s*<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
+_THOUGHT = re.compile(r".*</think>", re.DOTALL | re.IGNORECASE)
+_OPENING = re.compile(r"\{\s*\"")
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
-_FENCE = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
+_FENCE = re.compile(r"```[a-zA-Z]*[ \t]*\n(.*?)```", re.DOTALL)
 
 
 class _Unreadable(ValueError):
@@ -31,7 +33,7 @@ def read_text(reply: Reply) -> str:
     """Return the answer without its thinking; raises for a cut-off or refused one."""
     if reply.finish_reason == "content_filter":
         raise RefusedReply("the model or its filter declined to answer", reply.text)
-    text = _THINK.sub("", reply.text).strip()
+    text = _without_thinking(reply.text).strip()
     if reply.finish_reason == "length":
         raise MalformedReply("the reply was cut off: it must be shorter", reply.text)
     if not text:
@@ -39,11 +41,24 @@ def read_text(reply: Reply) -> str:
     return text
 
 
+def _without_thinking(text: str) -> str:
+    """Return what comes after a leading `<think>` block; one inside the answer is data and stays."""
+    found = _THINK.match(text)
+    return text[found.end() :] if found else text
+
+
+def _after_thought(text: str) -> str:
+    """Return what comes after a `</think>` whose start the endpoint cut off."""
+    if "</think>" not in text.lower() or isinstance(_load(text), dict):
+        return text
+    return _THOUGHT.sub("", text, count=1)
+
+
 def read_object(reply: Reply) -> Json:
     """Return the one JSON object of a reply."""
     text = read_text(reply)
     try:
-        value = _only(text)
+        value = _only(_after_thought(text))
     except _Unreadable as error:
         raise MalformedReply(str(error), reply.text) from error
     if value is None:
@@ -83,6 +98,8 @@ def _objects(text: str) -> list[Json]:
             value, end = _DECODER.raw_decode(text, at)
             found.append(value)
         except json.JSONDecodeError:
+            if _OPENING.match(text, at):
+                return []  # a broken object: what lies within is not the answer
             end = at + 1
         except RecursionError as error:
             raise _Unreadable("the reply is nested too deeply") from error
@@ -99,10 +116,17 @@ def _object(pairs: list[tuple[str, Any]]) -> Json:
         twice = next(key for key in keys if keys.count(key) > 1)
         raise _Unreadable(f"the key `{twice}` stands twice")
     for item in value.values():
-        for text in item if isinstance(item, list) else [item]:
-            if isinstance(text, str):
-                _check_text(text)
+        _check_texts(item)
     return value
+
+
+def _check_texts(value: Any) -> None:
+    """Look at every text in a value; objects inside were looked at when they were read."""
+    if isinstance(value, str):
+        _check_text(value)
+    elif isinstance(value, list):
+        for item in value:
+            _check_texts(item)
 
 
 def _check_text(text: str) -> None:
@@ -116,13 +140,13 @@ def _constant(name: str) -> NoReturn:
 
 def _integer(digits: str) -> int:
     if len(digits) > 20 or not -(2**63) <= (value := int(digits)) < 2**64:
-        raise _Unreadable("the reply holds a number that is too large")
+        raise _Unreadable("a number that is too large is not JSON")
     return value
 
 
 def _float(digits: str) -> float:
     if math.isinf(value := float(digits)):
-        raise _Unreadable("the reply holds a number that is too large")
+        raise _Unreadable("a number that is too large is not JSON")
     return value
 
 

