@@ -36,7 +36,7 @@ from langgraph.types import Command
 from typing_extensions import TypedDict
 
 from agentloop.agents import Agents, critique_of
-from agentloop.checks import Check, run_checks
+from agentloop.checks import Check, run_checks, source_hash
 from agentloop.errors import (
     AccessError,
     ModelError,
@@ -104,6 +104,8 @@ class Recipe:
     """Folder of its own prompts and `rubric.yaml`, from its file's folder; `prompts/NAME` if empty."""
     about: str = ""
     """One line for `agentloop recipes`."""
+    draw: Callable[[Json, int], Json] | None = None
+    """Draws an item's inputs from the seed's fields and the sample index, before its first call."""
     build: Callable[[Recipe], StateGraph[Any, Any, Any, Any]] | None = None
     """Makes another graph; the standard loop by default."""
 
@@ -117,6 +119,10 @@ class Recipe:
         """Return the compiled graph, without a checkpointer."""
         make = self.build or standard_graph
         return make(self).compile(name=self.name)
+
+    def inputs(self, seed: Json, sample: int) -> Json:
+        """Return everything that an item takes from outside besides its seed."""
+        return {"sample": sample, **(self.draw(seed, sample) if self.draw else {})}
 
     def folder(self, *mine: str | Path) -> PromptFolder:
         """Return where its prompts are looked for: `mine`, its own, the packaged ones."""
@@ -156,6 +162,7 @@ class Kit:
             "rubric": self.rubric.hash,
             **{f"prompts.{name}": prompt.hash for name, prompt in sorted(self.prompts.items())},
             **{f"checks.{check.name}": check.hash for check in self.recipe.checks},
+            **({"draw": source_hash(self.recipe.draw)} if self.recipe.draw else {}),
         }
 
 
@@ -205,7 +212,8 @@ class Nodes:
         """Write the first draft."""
         try:
             async with agents_of(runtime, self.recipe, state) as agents:
-                draft = await agents.generate(state["seed"], state.get("inputs") or {})
+                inputs = state.get("inputs") or self.recipe.inputs(state["seed"], 0)
+                draft = await agents.generate(state["seed"], inputs)
         except Exception as error:
             return _go("__end__", verdict=failure(error))
         wrote = {"model": draft.model, "prompt": draft.prompt}

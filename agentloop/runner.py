@@ -418,7 +418,7 @@ class Session:
     async def _settle(self, seed: Seed, sample: int, item: str) -> None:
         """Walk one item through the graph and the door, and write it down."""
         plan = self._plan
-        inputs: Json = {"sample": sample}
+        inputs = plan.found.recipe.inputs(seed.fields, sample)
         self._journal.write(("items", self._item_row(seed, item, inputs)))
         try:
             state = await plan.found.graph.ainvoke(

@@ -1,26 +1,47 @@
 """Questions and answers that stand in a real passage.
 
-Seeds carry `passage`. The generator writes a question, its answer, and the words of the passage that
-carry the answer; code checks that the quote stands there and that no number is made up; the critic
-first answers the question by itself and then marks the answer; the reviser sees what failed.
+Seeds carry `passage`. One sentence of it is drawn for each item; the generator writes a question that
+the sentence answers, and the answer. Code checks that the quote stands in the passage and that no number
+is made up. The critic answers the question by itself before it marks the answer; the reviser sees what
+failed.
 """
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 from agentloop import Candidate, Recipe
 from agentloop.checks.form import avoids, length, numbers_stand, quote_stands
+
+LEANING = frozenset(
+    {"he", "she", "it", "they", "this", "these", "those", "its", "his", "her", "their"}
+)
 
 
 class GroundedQA(Candidate):
     """A question that a passage answers."""
 
+    quote: str
     question: str
     answer: str
-    quote: str
 
-    def conversation(self, seed: dict[str, object]) -> list[tuple[str, str]]:
+    def conversation(self, seed: dict[str, Any]) -> list[tuple[str, str]]:
         """The reader sees question and answer; the quote is evidence, not training text."""
         return [("user", self.question), ("assistant", self.answer)]
+
+
+def draw(seed: dict[str, Any], sample: int) -> dict[str, Any]:
+    """Draw a sentence that stands on its own: not short, not leaning on the one before."""
+    sentences = re.split(r"(?<=[.!?])\s+", str(seed["passage"]).strip())
+    fit = [
+        number
+        for number, sentence in enumerate(sentences)
+        if len(sentence) > 70 and sentence.split()[0].lower() not in LEANING
+    ] or list(range(len(sentences)))
+    at = fit[(2 * sample + 2) % len(fit)]
+    before = sentences[:1] + sentences[1:at][-2:] if at else []
+    return {"sentence": sentences[at], "before": " ".join(before)}
 
 
 recipe = Recipe(
@@ -28,6 +49,7 @@ recipe = Recipe(
     about="a passage → question, answer, and the quote that carries it",
     reads=("passage",),
     candidate=GroundedQA,
+    draw=draw,
     checks=(
         length("question", words=(3, 40)),
         length("answer", words=(1, 120)),

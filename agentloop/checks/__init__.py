@@ -56,11 +56,16 @@ class Check:
     @property
     def hash(self) -> str:
         """Name a check by its settings and its source text, where Python can show it."""
-        try:
-            source = inspect.getsource(self.run)
-        except (OSError, TypeError):
-            source = ""
+        source = source_hash(self.run)
         return digest({"settings": self.settings, "veto": self.veto, "source": source}, 8)
+
+
+def source_hash(function: Callable[..., object]) -> str:
+    """Return the hash of a function's source text; of nothing where Python cannot show it."""
+    try:
+        return digest(inspect.getsource(function), 8)
+    except (OSError, TypeError):
+        return ""
 
 
 def run_checks(checks: Sequence[Check], candidate: Json, seed: Json) -> tuple[CheckResult, ...]:

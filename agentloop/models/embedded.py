@@ -24,8 +24,8 @@ from agentloop.models.direct import DirectModel
 from agentloop.models.prices import FREE
 from agentloop.records import Json
 
-SLOTS = 4  # four streams together are twice one stream's speed, eight no faster
-CONTEXT = 3072  # tokens a slot
+SLOTS = 8  # more than calls, so that each kind of prompt keeps its beginning cached in a slot
+CONTEXT = 2560  # tokens a slot
 SPINCOUNT = "5000"  # libgomp's default barrier collapses beside any other work
 
 
