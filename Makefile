@@ -4,6 +4,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 ACCEPT ?= 8
+TELL   := awk '/^(Collecting|Successfully|ERROR)/ { print substr($$0, 1, 100); fflush() }'
+SHELL  := bash
+.SHELLFLAGS := -eu -o pipefail -c
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint format bench lock clean
@@ -20,12 +23,12 @@ $(BIN)/python:
 
 $(VENV)/.local: $(BIN)/python pyproject.toml constraints.txt
 	@echo "installing agentloop with its embedded model's runtime (about 300 MB, once)"
-	@$(PIP) install --constraint constraints.txt --editable '.[local]' | grep -E '^(Collecting|Successfully)' | cut -c1-100
+	@$(PIP) install --constraint constraints.txt --editable '.[local]' 2>&1 | $(TELL)
 	@touch $@
 
 $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 	@echo "installing agentloop and its test tools (once)"
-	@$(PIP) install --constraint constraints.txt --editable '.[local]' --group dev | grep -E '^(Collecting|Successfully)' | cut -c1-100
+	@$(PIP) install --constraint constraints.txt --editable '.[local]' --group dev 2>&1 | $(TELL)
 	@touch $@
 
 demo: $(VENV)/.local  ## the main job on the embedded model, over real passages

@@ -143,7 +143,7 @@ class Agents:
         """Ask one criterion with one token."""
         words = options(criterion)
         listed = [{"word": w, "level": x} for w, x in zip(words, criterion.levels, strict=True)]
-        messages = self.prompts["ask"].render(criterion=criterion, options=listed, **given)
+        messages = few_shot(self.prompts["ask"], criterion, listed, given)
         try:
             reply = await self.channels["critic"].ask(
                 self.item,
@@ -247,6 +247,29 @@ def read_candidate(kind: type[Candidate], data: Json) -> Candidate:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise MalformedReply(f"`{place}`: {first['msg']}") from error
+
+
+def few_shot(
+    prompt: Prompt, criterion: Criterion, options: Sequence[Json], given: Json
+) -> tuple[Message, ...]:
+    """Return the question about an item after the criterion's examples, as turns of one chat.
+
+    Measured on the embedded model: as turns the values spread over 0.03 to 1.00, within one message they
+    stay in 0.40 to 0.70. The beginning is the same for every item, so that it stays cached.
+    """
+    words = {option["level"]: option["word"] for option in options}
+    turns: list[Message] = []
+    for example in criterion.examples:
+        shown = {
+            "seed": example.seed,
+            "candidate": example.candidate,
+            "reference": example.reference,
+        }
+        turns += prompt.render(criterion=criterion, options=options, **shown)
+        turns.append({"role": "assistant", "content": words[example.level]})
+    turns += prompt.render(criterion=criterion, options=options, **given)
+    first = [turn for turn in turns if turn["role"] == "system"][:1]
+    return (*first, *(turn for turn in turns if turn["role"] != "system"))
 
 
 def options(criterion: Criterion) -> tuple[str, ...]:

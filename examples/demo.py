@@ -11,6 +11,7 @@ run = al.run(
     seeds=Path(__file__).parent / "passages.jsonl",
     store="demo/qa.duckdb",
     accept=int(os.environ.get("ACCEPT", "8")),
+    max_rounds=1,
     progress="auto",
 )
 for verdict in ("accepted", "rejected"):

@@ -12,7 +12,7 @@ import re
 from typing import Any
 
 from agentloop import Candidate, Recipe
-from agentloop.checks.form import avoids, length, numbers_stand, quote_stands
+from agentloop.checks.form import adds_to, avoids, length, numbers_stand, quote_stands
 
 LEANING = frozenset(
     {"he", "she", "it", "they", "this", "these", "those", "its", "his", "her", "their"}
@@ -55,6 +55,7 @@ recipe = Recipe(
         length("answer", words=(1, 120)),
         quote_stands("quote", "passage"),
         numbers_stand("answer", "passage", also="question"),
+        adds_to("answer", "question"),
         avoids(
             "question",
             phrases=("the passage", "the text", "the article", "the author", "this passage"),

@@ -12,6 +12,8 @@ from agentloop.checks import Check, Finding, fail, passed
 from agentloop.checks.quotes import normalise, numbers, stands
 from agentloop.records import Json
 
+_WORD = re.compile(r"\w{4,}|\d+")
+
 
 def length(field: str, *, words: tuple[int, int]) -> Check:
     """A text field has between `words[0]` and `words[1]` words."""
@@ -49,6 +51,20 @@ def numbers_stand(field: str, source: str, *, also: str = "") -> Check:
         return passed()
 
     return Check(f"numbers_{field}", run, {"field": field, "source": source, "also": also})
+
+
+def adds_to(field: str, other: str) -> Check:
+    """A field says at least one word of four letters or one number that the `other` field lacks."""
+
+    def run(candidate: Json, seed: Json) -> Finding:
+        said, known = (
+            set(_WORD.findall(normalise(str(candidate.get(name, ""))))) for name in (field, other)
+        )
+        if said - known:
+            return passed()
+        return fail(f"`{field}` only repeats the {other}")
+
+    return Check(f"{field}_adds", run, {"field": field, "other": other})
 
 
 def avoids(field: str, *, phrases: tuple[str, ...], why: str) -> Check:

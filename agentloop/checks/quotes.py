@@ -14,7 +14,7 @@ from rapidfuzz import fuzz
 QUOTE_RATIO = 95.0  # partial ratio, notes on grounding: normalised, or at least this close
 MIN_QUOTE = 8  # characters; a shorter one stands almost anywhere
 _MARKS = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": "-", "…": "..."})
-_NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_NUMBER = re.compile(r"(?<!\w)\d+(?:[.,]\d+)*(?!\w)")
 
 
 def normalise(text: str) -> str:

@@ -108,6 +108,8 @@ class Traits:
     """Whether levels are asked by log-probabilities."""
     concurrency: int = 16
     """Calls in flight that suit it."""
+    temperature: float | None = None
+    """For drafts; None leaves it to the role's default."""
 
 
 class Journal(Protocol):

@@ -67,6 +67,7 @@ class Endpoint:
         self.limits = limits
         self.structured: Structured = traits.structured
         self.logprobs = traits.logprobs
+        self.temperature = traits.temperature
         self._proven = False
         self.note = note
 

@@ -86,7 +86,9 @@ def traits_of(model: Model) -> Traits:
     """Return what is known of a model before it is asked."""
     spec = model.name
     if spec == "local" or spec.startswith("local:"):
-        return Traits(structured="json_schema", logprobs=True, concurrency=LOCAL_CONCURRENCY)
+        return Traits(
+            structured="json_schema", logprobs=True, concurrency=LOCAL_CONCURRENCY, temperature=0.3
+        )
     if model.identity.get("endpoint") or spec.startswith("scripted/"):
         return Traits()  # an endpoint that refuses a schema says so with a 400, once
     return Traits(structured=_guess(spec))

@@ -17,6 +17,8 @@ import json
 import os
 import sys
 
+CACHE_MIB = 256  # of old prompts; the default of 8 GiB fills up
+
 
 def main() -> int:
     """Serve one GGUF file until stdin ends."""
@@ -40,6 +42,7 @@ def main() -> int:
     params.n_parallel = options.slots
     params.n_ctx = options.slots * options.context
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = len(os.sched_getaffinity(0))
+    params.cache_ram_mib = CACHE_MIB
     params.endpoint_slots = False
     params.endpoint_metrics = False
     try:
