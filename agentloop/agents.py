@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from agentloop.checks.quotes import stands
 from agentloop.errors import AgentloopError, MalformedReply, RefusedRequest, ReplyError
 from agentloop.models.base import CallKey, Reply
 from agentloop.models.channel import Channel
@@ -171,23 +172,37 @@ class Agents:
         self, marks: Sequence[Mark], given: Json, round: int
     ) -> tuple[Mark, ...]:
         """Ask apart for the quotes that marks need and the reasons that a reviser needs."""
+        marks = [self._own_quote(mark, given) for mark in marks]
         wanted = wanted_evidence(self.rubric, marks)
         if not wanted:
             return tuple(marks)
+        names = {entry["name"] for entry in wanted}
         messages = self.prompts["evidence"].render(wanted=wanted, **given)
 
         def read(reply: Reply) -> tuple[Mark, ...]:
             said = read_object(reply)
-            return tuple(self._evident(mark, said, given) for mark in marks)
+            return tuple(
+                self._evident(mark, said, given) if mark.criterion in names else mark
+                for mark in marks
+            )
 
         key = CallKey("critic", round, EVIDENCE)
         return await self._ask(key, messages, read, evidence_schema(wanted))
 
+    def _own_quote(self, mark: Mark, given: Json) -> Mark:
+        """Let the candidate's own quote be a mark's evidence, where it stands: it was marked with it."""
+        criterion = self.rubric.criterion(mark.criterion)
+        own = given["candidate"].get("quote")
+        source = criterion.source(given["seed"], given["candidate"])
+        if criterion.needs_quote(mark.level) and isinstance(own, str) and stands(own, source):
+            return mark.model_copy(update={"quote": own})
+        return mark
+
     def _evident(self, mark: Mark, said: Json, given: Json) -> Mark:
         """Return a mark with its evidence; MalformedReply when a needed quote does not stand."""
-        text = said.get(mark.criterion, "")
+        text = said.get(mark.criterion)
         if not isinstance(text, str):
-            raise MalformedReply(f"`{mark.criterion}` must be text")
+            raise MalformedReply(f"`{mark.criterion}` must be there, as text")
         criterion = self.rubric.criterion(mark.criterion)
         if criterion.needs_quote(mark.level):
             verify_quote(criterion, mark.level, text, given["seed"], given["candidate"])
@@ -300,8 +315,8 @@ def wanted_evidence(rubric: Rubric, marks: Sequence[Mark]) -> list[Json]:
     wanted = []
     for mark in marks:
         criterion = rubric.criterion(mark.criterion)
-        quote = criterion.needs_quote(mark.level)
-        if quote or mark.level != criterion.top:
+        quote = criterion.needs_quote(mark.level) and not mark.quote
+        if quote or (mark.level != criterion.top and not mark.quote):
             need = "quote" if quote else "reason"
             wanted.append(
                 {"name": mark.criterion, "ask": criterion.ask, "level": mark.level, "need": need}

@@ -1,7 +1,7 @@
 """One sitting of a run: workers, resume, signals, from the first item taken to the last fold.
 
 Enters: a plan. Leaves: settled items in the store, and how the sitting ended. Only this module knows
-graph and store both. Refuses to know: what a graph does with an item, how models are reached, who watches.
+graph and store both. Refuses to know: what a graph does with an item, how models are reached.
 
 Workers take items from one iterator, so that nothing waits for a stage to end and no data set is ever
 held whole. An item that is stopped on its way has no verdict; the journal answers when it replays.
