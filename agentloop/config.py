@@ -100,11 +100,15 @@ class Settings(BaseModel):
         return str(value) if isinstance(value, Path) else value
 
     def role(self, role: Role) -> RoleConfig:
-        """Return one role's settings, the run's own values filled in."""
+        """Return one role's settings, the run's own values filled in.
+
+        A role without a model takes the run's, else the generator's.
+        """
         own = self.roles.get(role, RoleConfig())
+        writer = self.generator or self.roles.get("generator", RoleConfig()).model
         return own.model_copy(
             update={
-                "model": getattr(self, role) or own.model or self.model,
+                "model": getattr(self, role) or own.model or self.model or writer,
                 "base_url": own.base_url or self.base_url,
                 "client": own.client or self.client,
             }

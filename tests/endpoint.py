@@ -30,7 +30,7 @@ def instance(schema: dict[str, Any], prompt: str, h: int) -> Any:
         return schema["enum"][h % len(schema["enum"])]
     if schema.get("type") == "object":
         fields = schema["properties"].items()
-        return {name: instance(s, prompt, h // 7 + i * 13) for i, (name, s) in enumerate(fields)}
+        return {name: instance(s, prompt, mixed(h, name)) for name, s in fields}
     if schema.get("type") == "array":
         return [instance(schema["items"], prompt, h)]
     if schema.get("type") in ("integer", "number"):
@@ -39,6 +39,11 @@ def instance(schema: dict[str, Any], prompt: str, h: int) -> Any:
         return bool(h % 2)
     sentences = [s for s in re.findall(r"[A-Z][^.?!\n]{20,}[.?!]", prompt) if '"' not in s]
     return sentences[h % len(sentences)] if sentences else f"text {h}"
+
+
+def mixed(h: int, name: str) -> int:
+    """Return another number for each field, independent of its neighbours'."""
+    return int(hashlib.sha1(f"{h}/{name}".encode()).hexdigest()[:12], 16)
 
 
 class Endpoint:
@@ -122,7 +127,9 @@ def completion(body: dict[str, Any], content: str | None = None) -> dict[str, An
     h = int(hashlib.sha1(prompt.encode()).hexdigest()[:12], 16)
     if content is None:
         schema = ((body.get("response_format") or {}).get("json_schema") or {}).get("schema")
-        content = json.dumps(instance(schema, prompt, h)) if schema else instance({}, prompt, h)
+        last = body["messages"][-1]["content"]  # examples in earlier turns are not the item's text
+        said = last if re.search(r"[A-Z][^.?!\n]{20,}[.?!]", last) else prompt
+        content = json.dumps(instance(schema, said, h)) if schema else instance({}, said, h)
     return {
         "id": f"chatcmpl-{h:x}",
         "object": "chat.completion",

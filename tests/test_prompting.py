@@ -161,11 +161,11 @@ class TestFolder:
     def test_yours_come_before_ours_and_the_recipes_own_before_the_common(
         self, tmp_path: Path
     ) -> None:
-        (tmp_path / "grounded_qa").mkdir()
+        (tmp_path / "instructions").mkdir()
         (tmp_path / "generate.md").write_text("for all")
-        folder = PromptFolder.of("grounded_qa", tmp_path)
+        folder = PromptFolder.of("instructions", tmp_path)
         assert folder.prompt("generate").text == "for all"
-        (tmp_path / "grounded_qa" / "generate.md").write_text("for one")
+        (tmp_path / "instructions" / "generate.md").write_text("for one")
         assert folder.prompt("generate").text == "for one"
         assert folder.prompt("critique").text == PromptFolder.of("x").prompt("critique").text
 

@@ -268,7 +268,10 @@ def test_a_reader_in_another_process_only_delays_a_fold(
     assert Store(path).runs() == ["c", "b", "a"]
 
 
-def test_a_reader_that_outlasts_the_writer_costs_no_row(tmp_path: Path) -> None:
+def test_a_reader_that_outlasts_the_writer_costs_no_row(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentloop.store.writer.LAST_PATIENCE", 0.2)
     writer = Writer(tmp_path / "s.duckdb")
     with held_elsewhere(tmp_path / "s.duckdb"):
         writer.append(run_row())
