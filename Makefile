@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
-ACCEPT ?= 8
-TELL   := awk '/^(Collecting|Successfully|ERROR)/ { print substr($$0, 1, 100); fflush() }'
+ACCEPT ?= 5
+TELL   := awk '/^Collecting/ { sub(/[^A-Za-z0-9._-].*/, "", $$2); printf "%s ", $$2; fflush() } \
+                /^(Installing|Successfully i|ERROR)/ { print ""; print substr($$0, 1, 70); fflush() }'
 SHELL  := bash
 .SHELLFLAGS := -eu -o pipefail -c
 

@@ -145,6 +145,7 @@ class Agents:
         words = options(criterion)
         listed = [{"word": w, "level": x} for w, x in zip(words, criterion.levels, strict=True)]
         messages = few_shot(self.prompts["ask"], criterion, listed, given)
+        critic = self.channels["critic"].endpoint
         try:
             reply = await self.channels["critic"].ask(
                 self.item,
@@ -155,9 +156,14 @@ class Agents:
                 logprobs=True,
             )
         except RefusedRequest as error:
-            raise _NoLogprobs(str(error)) from error
+            if critic.may_lack_logprobs():
+                raise _NoLogprobs(str(error)) from error
+            raise
         if not reply.logprobs:
-            raise _NoLogprobs("the reply holds none")
+            if critic.may_lack_logprobs():
+                raise _NoLogprobs("the reply holds none")
+            raise MalformedReply("the reply holds no log-probabilities")
+        critic.gave_logprobs()
         shares = option_shares(reply.logprobs[0], words)
         best = max(range(len(words)), key=shares.__getitem__)
         expected = math.fsum(i * share for i, share in enumerate(shares)) / (len(words) - 1)

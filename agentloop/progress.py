@@ -21,7 +21,7 @@ from agentloop.records import Event, Json
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-PLAIN_SECONDS = 10.0
+PLAIN_SECONDS = 20.0
 REFRESH = 4  # times a second
 
 
@@ -139,7 +139,7 @@ class JsonLines(Silent):
 
 
 class PlainLines(Silent):
-    """A line every ten seconds, for pipes and logs."""
+    """A line every twenty seconds or so, for pipes and logs."""
 
     def __init__(self, stream: TextIO):
         self._stream = stream

@@ -217,7 +217,7 @@ class Item(Record):
 class Event(Record):
     """What a run tells those who watch it."""
 
-    kind: Literal["started", "settled", "note", "stopped"]
+    kind: Literal["started", "settled", "counts", "note", "stopped"]
     run: str
     at: float
     """Seconds since the epoch."""

@@ -38,7 +38,7 @@ from agentloop.store.writer import Writer
 
 StoppedBy: TypeAlias = Literal["accept", "items", "seeds", "interrupt", "endpoint", "error"]
 GRACE = 20.0  # seconds that items in flight get after the first Ctrl-C
-HEARTBEAT = 5.0  # seconds between the session's marks in the store
+HEARTBEAT = 5.0  # seconds between the session's marks in the store, and counts told
 
 
 @dataclass(frozen=True)
@@ -147,6 +147,8 @@ class Session:
             endpoint.note = self._note
         self._progress.start(self._tally)
         self._tell("started", text=self._greeting())
+        for notice in {endpoint.notice for endpoint in self._plan.endpoints.values()} - {""}:
+            self._note(notice)
         items = self._items()
         width = self._plan.concurrency
         with self._signals(), tracing_context(enabled=False):
@@ -338,6 +340,7 @@ class Session:
     async def _heartbeat(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT)
+            self._tell("counts", counts=self._tally.as_dict())
             if not self._journal.silent:
                 self._journal.write(self._session_row())
 

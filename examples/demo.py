@@ -6,20 +6,18 @@ from pathlib import Path
 import agentloop as al
 
 Path("demo").mkdir(exist_ok=True)
-run = al.run(
-    "grounded_qa",
-    seeds=Path(__file__).parent / "passages.jsonl",
-    store="demo/qa.duckdb",
-    accept=int(os.environ.get("ACCEPT", "8")),
-    max_rounds=1,
-    progress="auto",
-)
+seeds = Path(__file__).parent / "passages.jsonl"
+want = {"accept": int(os.environ.get("ACCEPT", "5")), "max_rounds": 1, "progress": "auto"}
+try:
+    run = al.run("grounded_qa", seeds=seeds, store="demo/qa.duckdb", **want)
+except al.UserError as error:
+    raise SystemExit(f"{error}; or start anew: rm -r demo") from None
 for verdict in ("accepted", "rejected"):
     print(f"\n=== {verdict} ===")
     for row in run.items(verdict):
-        print(f"\n[{row['item'][:6]}] score {row['score']}  {row['reason'] or ''} {row['detail']}")
+        print(f"\n[{row['item'][:6]}] {row['detail'] or 'score ' + str(row['score'])}")
         print(f"  Q {row['candidate']['question']}\n  A {row['candidate']['answer']}")
 count = run.export("demo/qa.jsonl", shape="messages")
 print(f"\n{run}\n{count} examples in demo/qa.jsonl, for instance:")
 print(Path("demo/qa.jsonl").read_text().splitlines()[0])
-print("Ask why of any: .venv/bin/agentloop why demo/qa.duckdb ITEM")
+print("\nAsk why of any: .venv/bin/agentloop why demo/qa.duckdb ITEM")

@@ -39,7 +39,8 @@ def draw(seed: dict[str, Any], sample: int) -> dict[str, Any]:
         for number, sentence in enumerate(sentences)
         if len(sentence) > 70 and sentence.split()[0].lower() not in LEANING
     ] or list(range(len(sentences)))
-    at = fit[(2 * sample + 2) % len(fit)]
+    step = 2 if len(fit) % 2 else 1  # prime to the number of sentences, so that none repeats early
+    at = fit[step * (sample + 1) % len(fit)]
     before = sentences[:1] + sentences[1:at][-2:] if at else []
     return {"sentence": sentences[at], "before": " ".join(before)}
 
@@ -54,7 +55,8 @@ recipe = Recipe(
         length("question", words=(3, 40)),
         length("answer", words=(1, 120)),
         quote_stands("quote", "passage"),
-        numbers_stand("answer", "passage", also="question"),
+        numbers_stand("question", "passage"),
+        numbers_stand("answer", "passage"),
         adds_to("answer", "question"),
         avoids(
             "question",

@@ -68,8 +68,10 @@ class Endpoint:
         self.structured: Structured = traits.structured
         self.logprobs = traits.logprobs
         self.temperature = traits.temperature
-        self._proven = False
+        self.notice = traits.notice
         self.note = note
+        self._proven = False
+        self._gave_logprobs = False
 
     @property
     def name(self) -> str:
@@ -80,6 +82,14 @@ class Endpoint:
     def identity(self) -> Json:
         """The model's part in the digest."""
         return self.limits.model.identity
+
+    def gave_logprobs(self) -> None:
+        """Take note that it can: from now on a refusal is the request's own fault."""
+        self._gave_logprobs = True
+
+    def may_lack_logprobs(self) -> bool:
+        """Whether it never gave any yet."""
+        return not self._gave_logprobs
 
     def no_logprobs(self) -> None:
         """Fall back to written levels for the rest of the run."""

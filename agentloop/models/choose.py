@@ -18,7 +18,9 @@ from agentloop.models.prices import Price, find_price
 
 ClientChoice: TypeAlias = Literal["auto", "direct", "litellm"]
 
-LOCAL_CONCURRENCY = 4  # four streams together are twice one stream's speed, eight no faster
+LOCAL_CONCURRENCY = (
+    2  # on two cores four streams are hardly faster, and each warms a cache of its own
+)
 
 
 class Provider(NamedTuple):
@@ -87,7 +89,11 @@ def traits_of(model: Model) -> Traits:
     spec = model.name
     if spec == "local" or spec.startswith("local:"):
         return Traits(
-            structured="json_schema", logprobs=True, concurrency=LOCAL_CONCURRENCY, temperature=0.3
+            structured="json_schema",
+            logprobs=True,
+            concurrency=LOCAL_CONCURRENCY,
+            temperature=0.3,
+            notice=f"loading `{spec}`; on a CPU the first item takes a minute, later ones half of that",
         )
     if model.identity.get("endpoint") or spec.startswith("scripted/"):
         return Traits()  # an endpoint that refuses a schema says so with a 400, once

@@ -17,15 +17,13 @@ import json
 import os
 import sys
 
-CACHE_MIB = 256  # of old prompts; the default of 8 GiB fills up
-
 
 def main() -> int:
     """Serve one GGUF file until stdin ends."""
     parser = argparse.ArgumentParser(prog="agentloop.models.serve")
     parser.add_argument("model")
-    parser.add_argument("--slots", type=int, default=4)
-    parser.add_argument("--context", type=int, default=3072, help="tokens a slot")
+    parser.add_argument("--slots", type=int, required=True)
+    parser.add_argument("--context", type=int, required=True, help="tokens a slot")
     options = parser.parse_args()
     try:
         import xllamacpp
@@ -41,8 +39,8 @@ def main() -> int:
     params.api_keys = [os.environ["AGENTLOOP_SERVE_KEY"]]
     params.n_parallel = options.slots
     params.n_ctx = options.slots * options.context
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = len(os.sched_getaffinity(0))
-    params.cache_ram_mib = CACHE_MIB
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = cores()
+    params.cache_ram_mib = 0  # slots suffice; this cache can mix up prompts (llama.cpp issue 27148)
     params.endpoint_slots = False
     params.endpoint_metrics = False
     try:
@@ -53,6 +51,13 @@ def main() -> int:
     print(json.dumps({"url": server.listening_address}), flush=True)
     sys.stdin.buffer.read()
     os._exit(0)  # the C++ threads need no farewell; the parent is gone or has asked for the end
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 if __name__ == "__main__":
