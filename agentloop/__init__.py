@@ -17,7 +17,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from agentloop.checks import Check, Finding, fail, passed
     from agentloop.errors import AgentloopError, UserError
-    from agentloop.loop import Recipe, standard_graph
+    from agentloop.loop import (
+        Context,
+        Nodes,
+        Recipe,
+        State,
+        after_check,
+        standard_graph,
+        unless_settled,
+    )
     from agentloop.models.scripted import ScriptedModel
     from agentloop.recipes import find_recipe
     from agentloop.records import Attempt, Candidate, Grade, Item, Mark, Seed, Verdict
@@ -32,48 +40,58 @@ _HOME = {
     "Attempt": "records",
     "Candidate": "records",
     "Check": "checks",
+    "Context": "loop",
     "Finding": "checks",
     "Grade": "records",
     "Item": "records",
     "Mark": "records",
+    "Nodes": "loop",
     "Recipe": "loop",
     "Rubric": "rubric",
     "Run": "runner",
     "ScriptedModel": "models.scripted",
     "Seed": "records",
+    "State": "loop",
     "Store": "store",
     "UserError": "errors",
     "Verdict": "records",
+    "after_check": "loop",
     "arun": "runner",
     "fail": "checks",
     "find_recipe": "recipes",
     "passed": "checks",
     "run": "runner",
     "standard_graph": "loop",
+    "unless_settled": "loop",
 }
 __all__ = [
     "AgentloopError",
     "Attempt",
     "Candidate",
     "Check",
+    "Context",
     "Finding",
     "Grade",
     "Item",
     "Mark",
+    "Nodes",
     "Recipe",
     "Rubric",
     "Run",
     "ScriptedModel",
     "Seed",
+    "State",
     "Store",
     "UserError",
     "Verdict",
+    "after_check",
     "arun",
     "fail",
     "find_recipe",
     "passed",
     "run",
     "standard_graph",
+    "unless_settled",
 ]
 
 # In a bare checkout `agentloop.graphs` and `agentloop.prompts` lie beside the package, not in it.

@@ -26,7 +26,7 @@ from agentloop.models.channel import Channel
 from agentloop.models.replies import read_object, read_text
 from agentloop.prompting import Message, Prompt
 from agentloop.records import Candidate, Critique, Grade, Json, Mark
-from agentloop.rubric import YES_NO, Criterion, Rubric, verify_quote
+from agentloop.rubric import YES_NO, Criterion, Rubric, closed, verify_quote
 
 MAX_REPAIRS = 2
 REFERENCE_TOKENS = 160
@@ -65,10 +65,16 @@ class Agents:
         messages = self.prompts["generate"].render(seed=seed, inputs=inputs)
         return await self._draft("generator", 0, "generate", messages)
 
-    async def revise(self, seed: Json, candidate: Json, critique: Critique, round: int) -> Draft:
+    async def revise(
+        self, seed: Json, inputs: Json, candidate: Json, critique: Critique, round: int
+    ) -> Draft:
         """Write a draft from its parent and the evidence against it; never shown a score."""
         messages = self.prompts["revise"].render(
-            seed=seed, candidate=candidate, marks=critique.marks, checks=critique.checks
+            seed=seed,
+            inputs=inputs,
+            candidate=candidate,
+            marks=critique.marks,
+            checks=critique.checks,
         )
         return await self._draft("reviser", round, "revise", messages)
 
@@ -143,8 +149,10 @@ class Agents:
     async def _look(self, criterion: Criterion, given: Json, round: int) -> Mark:
         """Ask one criterion with one token."""
         words = options(criterion)
-        listed = [{"word": w, "level": x} for w, x in zip(words, criterion.levels, strict=True)]
-        messages = few_shot(self.prompts["ask"], criterion, listed, given)
+        listed = listed_options(criterion)
+        prompt = self.prompts["ask"]
+        question = prompt.render(criterion=criterion, options=listed, **given)
+        messages = one_system([*few_shot(prompt, criterion, listed), *question])
         critic = self.channels["critic"].endpoint
         try:
             reply = await self.channels["critic"].ask(
@@ -182,38 +190,39 @@ class Agents:
         wanted = wanted_evidence(self.rubric, marks)
         if not wanted:
             return tuple(marks)
-        names = {entry["name"] for entry in wanted}
         messages = self.prompts["evidence"].render(wanted=wanted, **given)
 
         def read(reply: Reply) -> tuple[Mark, ...]:
             said = read_object(reply)
-            return tuple(
-                self._evident(mark, said, given) if mark.criterion in names else mark
-                for mark in marks
-            )
+            return tuple(self._evident(mark, wanted, said, given) for mark in marks)
 
         key = CallKey("critic", round, EVIDENCE)
         return await self._ask(key, messages, read, evidence_schema(wanted))
 
     def _own_quote(self, mark: Mark, given: Json) -> Mark:
-        """Let the candidate's own quote be a mark's evidence, where it stands: it was marked with it."""
+        """Let the quote that the candidate brings be the evidence, where the rubric says so."""
         criterion = self.rubric.criterion(mark.criterion)
-        own = given["candidate"].get("quote")
-        source = criterion.source(given["seed"], given["candidate"])
-        if criterion.needs_quote(mark.level) and isinstance(own, str) and stands(own, source):
+        if not criterion.quoted_by or not criterion.needs_quote(mark.level):
+            return mark
+        own = str(given["candidate"].get(criterion.quoted_by.partition(".")[2], ""))
+        if stands(own, criterion.source(given["seed"], given["candidate"])):
             return mark.model_copy(update={"quote": own})
         return mark
 
-    def _evident(self, mark: Mark, said: Json, given: Json) -> Mark:
+    def _evident(self, mark: Mark, wanted: Sequence[Json], said: Json, given: Json) -> Mark:
         """Return a mark with its evidence; MalformedReply when a needed quote does not stand."""
-        text = said.get(mark.criterion)
-        if not isinstance(text, str):
-            raise MalformedReply(f"`{mark.criterion}` must be there, as text")
-        criterion = self.rubric.criterion(mark.criterion)
-        if criterion.needs_quote(mark.level):
-            verify_quote(criterion, mark.level, text, given["seed"], given["candidate"])
-            return mark.model_copy(update={"quote": text.strip()})
-        return mark.model_copy(update={"reason": text.strip()})
+        found: dict[str, str] = {}
+        for entry in wanted:
+            if entry["criterion"] != mark.criterion:
+                continue
+            text = said.get(entry["name"])
+            if not isinstance(text, str):
+                raise MalformedReply(f"`{entry['name']}` must be there, as text")
+            found[entry["need"]] = text.strip()
+        if "quote" in found:
+            criterion = self.rubric.criterion(mark.criterion)
+            verify_quote(criterion, mark.level, found["quote"], given["seed"], given["candidate"])
+        return mark.model_copy(update=found)
 
     async def _ask(
         self,
@@ -270,10 +279,8 @@ def read_candidate(kind: type[Candidate], data: Json) -> Candidate:
         raise MalformedReply(f"`{place}`: {first['msg']}") from error
 
 
-def few_shot(
-    prompt: Prompt, criterion: Criterion, options: Sequence[Json], given: Json
-) -> tuple[Message, ...]:
-    """Return the question about an item after the criterion's examples, as turns of one chat.
+def few_shot(prompt: Prompt, criterion: Criterion, options: Sequence[Json]) -> list[Message]:
+    """Return the criterion's examples as turns of one chat.
 
     Measured on the embedded model: as turns the values spread over 0.03 to 1.00, within one message they
     stay in 0.40 to 0.70. The beginning is the same for every item, so that it stays cached.
@@ -288,9 +295,19 @@ def few_shot(
         }
         turns += prompt.render(criterion=criterion, options=options, **shown)
         turns.append({"role": "assistant", "content": words[example.level]})
-    turns += prompt.render(criterion=criterion, options=options, **given)
+    return turns
+
+
+def one_system(turns: Sequence[Message]) -> tuple[Message, ...]:
+    """Return the turns with one system message, the first, in front."""
     first = [turn for turn in turns if turn["role"] == "system"][:1]
     return (*first, *(turn for turn in turns if turn["role"] != "system"))
+
+
+def listed_options(criterion: Criterion) -> list[Json]:
+    """Return what `ask.md` is given: the word that stands for each level."""
+    words = options(criterion)
+    return [{"word": word, "level": x} for word, x in zip(words, criterion.levels, strict=True)]
 
 
 def options(criterion: Criterion) -> tuple[str, ...]:
@@ -317,28 +334,26 @@ def option_shares(top: Mapping[str, float], words: Sequence[str]) -> list[float]
 
 
 def wanted_evidence(rubric: Rubric, marks: Sequence[Mark]) -> list[Json]:
-    """Return what to ask apart: quotes above the lowest level, reasons below the top."""
+    """Return what to ask apart: quotes above the lowest level, reasons below the top.
+
+    `name` is the key of the answer: the criterion's, or `NAME_reason` where it also quotes.
+    """
     wanted = []
     for mark in marks:
         criterion = rubric.criterion(mark.criterion)
+        asked = {"criterion": mark.criterion, "ask": criterion.ask, "level": mark.level}
         quote = criterion.needs_quote(mark.level) and not mark.quote
-        if quote or (mark.level != criterion.top and not mark.quote):
-            need = "quote" if quote else "reason"
-            wanted.append(
-                {"name": mark.criterion, "ask": criterion.ask, "level": mark.level, "need": need}
-            )
+        if quote:
+            wanted.append({**asked, "name": mark.criterion, "need": "quote"})
+        if mark.level != criterion.top:
+            name = f"{mark.criterion}_reason" if quote else mark.criterion
+            wanted.append({**asked, "name": name, "need": "reason"})
     return wanted
 
 
 def evidence_schema(wanted: Sequence[Json]) -> Json:
-    """Return the JSON schema of the evidence: one text a criterion."""
-    names = [entry["name"] for entry in wanted]
-    return {
-        "type": "object",
-        "properties": {name: {"type": "string"} for name in names},
-        "required": names,
-        "additionalProperties": False,
-    }
+    """Return the JSON schema of the evidence: one text for each thing wanted."""
+    return closed({entry["name"]: {"type": "string"} for entry in wanted})
 
 
 def critique_of(grade: Grade | None, failed: Sequence[Json], rubric: Rubric) -> Critique:

@@ -102,17 +102,27 @@ class Settings(BaseModel):
     def role(self, role: Role) -> RoleConfig:
         """Return one role's settings, the run's own values filled in.
 
-        A role without a model takes the run's, else the generator's.
+        A role without a model takes the run's, else the generator's. The run's base URL is the address
+        of that model's provider: a role whose model has another prefix does not get it, nor a role
+        that names an address of its own (an empty one: the provider's).
         """
         own = self.roles.get(role, RoleConfig())
-        writer = self.generator or self.roles.get("generator", RoleConfig()).model
+        main = self.model or self.generator or self.roles.get("generator", RoleConfig()).model
+        model = getattr(self, role) or own.model or main
+        base_url = own.base_url
+        if base_url is None and _provider(model) == _provider(main):
+            base_url = self.base_url
         return own.model_copy(
             update={
-                "model": getattr(self, role) or own.model or self.model or writer,
-                "base_url": own.base_url or self.base_url,
+                "model": model,
+                "base_url": base_url or None,
                 "client": own.client or self.client,
             }
         )
+
+
+def _provider(model: object) -> object:
+    return model.partition("/")[0] if isinstance(model, str) else None
 
 
 def load_settings(
@@ -127,15 +137,38 @@ def load_settings(
     path = Path(named or FILE)
     merged: dict[str, Any] = {}
     if path.is_file():
-        merged |= _read(path)
+        merged = _read(path)
     elif named:
         raise SettingsError(f"there is no settings file `{path}`")
-    merged |= _from_environment(environment)
-    merged |= {key: value for key, value in given.items() if value is not None}
+    merged = _over(merged, _from_environment(environment))
+    merged = _over(merged, {key: value for key, value in given.items() if value is not None})
     try:
         return Settings.model_validate(merged)
     except ValidationError as error:
         raise SettingsError(_explain(error)) from error
+
+
+def _over(weaker: dict[str, Any], stronger: dict[str, Any]) -> dict[str, Any]:
+    """Return settings under stronger ones; a model named there is every role's, also a paid one's."""
+    if not all(isinstance(part.get("roles", {}), Mapping) for part in (weaker, stronger)):
+        return {**weaker, **stronger}  # to be refused by name
+    roles = {role: _plain(own) for role, own in weaker.get("roles", {}).items()}
+    if "model" in stronger:
+        for own in roles.values():
+            if isinstance(own, dict):
+                own.pop("model", None)
+    for role, own in stronger.get("roles", {}).items():
+        below = roles.get(role, {})
+        roles[role] = below | _plain(own) if isinstance(below, dict) else own
+    kept = {k: v for k, v in weaker.items() if not ("model" in stronger and k in ROLES)}
+    return {**kept, **stronger, **({"roles": roles} if roles else {})}
+
+
+def _plain(value: Any) -> Any:
+    """Return a copy of a mapping as a dict, a RoleConfig as what was set in it."""
+    if isinstance(value, RoleConfig):
+        return value.model_dump(exclude_unset=True)
+    return dict(value) if isinstance(value, Mapping) else value
 
 
 def _read(path: Path) -> dict[str, Any]:

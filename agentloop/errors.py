@@ -27,12 +27,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 class AgentloopError(Exception):
     """Root of every error that agentloop raises on purpose."""
 
     exit_code = 1
+    counts: dict[str, Any] | None = None
+    """The counts of the run that it ended, if one had begun."""
 
 
 class UserError(AgentloopError):

@@ -21,6 +21,7 @@ A recipe is a candidate type, prompts, a rubric, perhaps checks:
 from __future__ import annotations
 
 import operator
+import random
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -29,30 +30,23 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from langgraph.graph import START, StateGraph
+import orjson
+from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
-from langgraph.types import Command
 from typing_extensions import TypedDict
 
-from agentloop.agents import Agents, critique_of
+from agentloop.agents import Agents, Draft, critique_of, few_shot, listed_options
 from agentloop.checks import Check, run_checks, source_hash
-from agentloop.errors import (
-    AccessError,
-    ModelError,
-    PromptError,
-    RecipeError,
-    RefusedReply,
-    ReplyError,
-    UnreachableError,
-)
+from agentloop.errors import PromptError, RecipeError, ReplyError, RubricError, did_you_mean
 from agentloop.models.base import NoJournal
 from agentloop.models.channel import Channel, Endpoint, RoleSettings
 from agentloop.models.choose import ModelChoice, default_model, open_model, traits_of
 from agentloop.models.limits import Limits
 from agentloop.prompting import Prompt, PromptFolder
-from agentloop.records import Attempt, Candidate, CheckResult, Json, Reason, Verdict, digest
+from agentloop.records import Attempt, Candidate, CheckResult, Critique, Json, digest
 from agentloop.rubric import Rubric, read_rubric
+from agentloop.verdicts import failure, is_items_own, reply_reason, settle, ungradable
 
 REQUIRED_PROMPTS = ("generate", "critique", "ask", "evidence", "revise")
 DEFAULT_ROUNDS = 2
@@ -67,10 +61,12 @@ class State(TypedDict, total=False):
     inputs: dict[str, Any]
     round: int
     candidate: dict[str, Any]
+    messages: list[dict[str, str]]
+    """The candidate at hand as a conversation."""
     checks: list[dict[str, Any]]
-    """What the checks found in the candidate at hand."""
+    """What the checks found in it."""
     wrote: dict[str, str]
-    """`model` and `prompt` hash of the candidate at hand."""
+    """`model` and `prompt` hash of it."""
     attempts: Annotated[list[dict[str, Any]], operator.add]
     verdict: dict[str, Any]
 
@@ -91,6 +87,14 @@ class Context:
     """An `Agents`; typed loosely, for a context schema must be plain."""
 
 
+Draw = Callable[[Json, int, random.Random], Json]
+"""`draw(seed, sample, chance)`: an item's inputs from the seed's fields, the sample index and chance.
+
+`chance` is the same for all samples of a seed in a run, so that they can be drawn without repeating:
+`chance.sample(things, len(things))[sample % len(things)]`.
+"""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Candidate type, prompts, rubric, checks and graph under one name."""
@@ -104,8 +108,8 @@ class Recipe:
     """Folder of its own prompts and `rubric.yaml`, from its file's folder; `prompts/NAME` if empty."""
     about: str = ""
     """One line for `agentloop recipes`."""
-    draw: Callable[[Json, int], Json] | None = None
-    """Draws an item's inputs from the seed's fields and the sample index, before its first call."""
+    draw: Draw | None = None
+    """Draws an item's inputs before its first call."""
     build: Callable[[Recipe], StateGraph[Any, Any, Any, Any]] | None = None
     """Makes another graph; the standard loop by default."""
 
@@ -120,9 +124,13 @@ class Recipe:
         make = self.build or standard_graph
         return make(self).compile(name=self.name)
 
-    def inputs(self, seed: Json, sample: int) -> Json:
+    def inputs(self, seed: Json, sample: int, seed_of_run: int = 0) -> Json:
         """Return everything that an item takes from outside besides its seed."""
-        return {"sample": sample, **(self.draw(seed, sample) if self.draw else {})}
+        if self.draw is None:
+            return {"sample": sample}
+        chance = random.Random(digest([seed_of_run, seed], 8))
+        drawn: Json = orjson.loads(orjson.dumps(self.draw(seed, sample, chance)))
+        return {"sample": sample, **drawn}
 
     def folder(self, *mine: str | Path) -> PromptFolder:
         """Return where its prompts are looked for: `mine`, its own, the packaged ones."""
@@ -136,7 +144,9 @@ class Recipe:
         found = _rubric_file(rubric, folder)
         loaded = read_rubric(found)
         names = [*REQUIRED_PROMPTS, *(["reference"] if loaded.reference else [])]
-        return Kit(self, loaded, folder.prompts(names))
+        kit = Kit(self, loaded, folder.prompts(names))
+        kit.check()
+        return kit
 
 
 @dataclass(frozen=True)
@@ -149,9 +159,40 @@ class Kit:
 
     @cached_property
     def reads(self) -> tuple[str, ...]:
-        """Seed fields that the recipe declares or its generator's prompt names."""
-        named = self.prompts["generate"].seed_fields()
+        """Seed fields that the recipe declares, a prompt cannot do without, or a quote stands in."""
+        named = {field for prompt in self.prompts.values() for field in prompt.fields_of("seed")}
+        named |= {field for where, field in self._quoted if where == "seed"}
         return tuple(dict.fromkeys([*self.recipe.reads, *sorted(named)]))
+
+    @property
+    def _quoted(self) -> list[tuple[str, str]]:
+        quoting = [c for c in self.rubric.criteria if c.evidence == "quote"]
+        sources = [c.quote_from for c in quoting] + [c.quoted_by for c in quoting if c.quoted_by]
+        return [(where, field) for where, _, field in (s.partition(".") for s in sources)]
+
+    def check(self) -> None:
+        """Raise PromptError or RubricError for what could only fail after the first paid call."""
+        kind = self.recipe.candidate
+        fields = kind.model_fields
+        if len(fields) < 2 and kind.conversation is Candidate.conversation:
+            raise RecipeError(
+                f"`{kind.__name__}` has fewer than two fields: say with `conversation` what a trainer "
+                "reads of it"
+            )
+        for prompt in self.prompts.values():
+            for name in sorted(prompt.fields_of("candidate") - fields.keys()):
+                raise PromptError(
+                    f"prompt `{prompt.where}` uses `candidate.{name}`, which a `{kind.__name__}` "
+                    f"lacks{did_you_mean(name, fields)}"
+                )
+        for where, name in self._quoted:
+            if where == "candidate" and name not in fields:
+                raise RubricError(
+                    f"rubric `{self.rubric.name}` quotes from `candidate.{name}`, which a "
+                    f"`{kind.__name__}` lacks{did_you_mean(name, fields)}"
+                )
+        for criterion in self.rubric.criteria:
+            few_shot(self.prompts["ask"], criterion, listed_options(criterion))
 
     @cached_property
     def identity(self) -> Json:
@@ -183,8 +224,13 @@ def _rubric_file(rubric: str | Path, folder: PromptFolder) -> Any:
     return found
 
 
-def standard_graph(recipe: Recipe) -> StateGraph[Any, Any, Any, Any]:
-    """Return the standard loop for a recipe, not yet compiled: add nodes to it as you like."""
+def standard_graph(recipe: Recipe, *, drafts_to: str = "check") -> StateGraph[Any, Any, Any, Any]:
+    """Return the standard loop for a recipe, not yet compiled.
+
+    `drafts_to` names a node of one's own that every draft goes to, on its way to `check`. The nodes
+    only say what they found and the edges say where to go: a wholly different graph is plain LangGraph
+    over `State` with the methods of `Nodes(recipe)` and the edges `unless_settled` and `after_check`.
+    """
     nodes = Nodes(recipe)
     graph = StateGraph(State, context_schema=Context)
     graph.add_node("generate", nodes.generate)
@@ -192,7 +238,31 @@ def standard_graph(recipe: Recipe) -> StateGraph[Any, Any, Any, Any]:
     graph.add_node("grade", nodes.grade)
     graph.add_node("revise", nodes.revise)
     graph.add_edge(START, "generate")
+    graph.add_conditional_edges("generate", unless_settled(drafts_to), [drafts_to, END])
+    graph.add_conditional_edges("check", after_check)
+    graph.add_conditional_edges("grade", unless_settled("revise"), ["revise", END])
+    graph.add_conditional_edges("revise", unless_settled(drafts_to), [drafts_to, END])
     return graph
+
+
+def unless_settled(node: str) -> Callable[[State], str]:
+    """Return the way of an item: to a node, or to the end once it has a verdict."""
+
+    def settled_or_on(state: State) -> str:
+        return END if state.get("verdict") else node
+
+    return settled_or_on
+
+
+def after_check(state: State) -> Literal["grade", "revise", "__end__"]:
+    """Spare the judge when a veto failed."""
+    if state.get("verdict"):
+        return "__end__"
+    return "revise" if any(_vetoed(c) for c in state["checks"]) else "grade"
+
+
+def _vetoed(check: Json) -> bool:
+    return check["veto"] and not check["passed"]
 
 
 def recursion_limit(max_rounds: int) -> int:
@@ -201,128 +271,130 @@ def recursion_limit(max_rounds: int) -> int:
 
 
 class Nodes:
-    """The standard nodes, bound to a recipe. Each returns where to go next."""
+    """The standard nodes, bound to a recipe. Each returns what it found, as an update of the state."""
 
     def __init__(self, recipe: Recipe):
         self.recipe = recipe
 
-    async def generate(
-        self, state: State, runtime: Runtime[Context]
-    ) -> Command[Literal["check", "__end__"]]:
+    async def generate(self, state: State, runtime: Runtime[Context]) -> State:
         """Write the first draft."""
         try:
             async with agents_of(runtime, self.recipe, state) as agents:
-                inputs = state.get("inputs") or self.recipe.inputs(state["seed"], 0)
-                draft = await agents.generate(state["seed"], inputs)
+                draft = await agents.generate(state["seed"], self._inputs(state))
         except Exception as error:
-            return _go("__end__", verdict=failure(error))
-        wrote = {"model": draft.model, "prompt": draft.prompt}
-        return _go("check", candidate=draft.candidate.model_dump(mode="json"), wrote=wrote, round=0)
+            return {"verdict": failure(error)}
+        return _drafted(draft, 0)
 
-    async def check(
-        self, state: State, runtime: Runtime[Context]
-    ) -> Command[Literal["grade", "revise", "__end__"]]:
-        """Run the checks; a failed veto spares the judge."""
-        results = run_checks(self.recipe.checks, state["candidate"], state["seed"])
+    async def check(self, state: State, runtime: Runtime[Context]) -> State:
+        """Run the checks; a failed veto is an attempt without a grade."""
+        try:
+            results = run_checks(self.recipe.checks, state["candidate"], state["seed"])
+            candidate = self.recipe.candidate.model_validate(state["candidate"])
+            messages = candidate.messages(state["seed"])
+        except Exception as error:  # a bug in a check costs one item, and is named
+            return {"verdict": failure(error)}
+        found: State = {
+            "checks": [r.model_dump() for r in results],
+            "messages": list(messages),
+        }
         failed = [r for r in results if r.veto and not r.passed]
         if not failed:
-            return _go("grade", checks=[r.model_dump() for r in results])
+            return found
         detail = "; ".join(r.evidence or r.name for r in failed)
-        attempt = self._attempt(state, results, reason="failed_check", detail=detail)
-        return self._next(state, runtime, attempt)
+        attempt = _attempt({**state, **found}, reason="failed_check", detail=detail)
+        return {**found, **self._weigh(state, runtime, attempt)}
 
-    async def grade(
-        self, state: State, runtime: Runtime[Context]
-    ) -> Command[Literal["revise", "__end__"]]:
+    async def grade(self, state: State, runtime: Runtime[Context]) -> State:
         """Let the critic mark every criterion; code scores and decides."""
-        results = [CheckResult.model_validate(r) for r in state["checks"]]
         try:
             async with agents_of(runtime, self.recipe, state) as agents:
                 grade = await agents.grade(state["seed"], state["candidate"], state["round"])
+                reason, detail = agents.rubric.decide(grade)
+                critique = critique_of(grade, _failed(state["checks"]), agents.rubric)
         except ReplyError as error:
-            return self._ungradable(state, results, error)
-        except ModelError as error:
-            verdict = failure(error)
-            attempt = self._attempt(state, results, reason="error", detail=verdict["detail"])
-            return _go("__end__", attempts=[attempt.model_dump(mode="json")], verdict=verdict)
-        reason, detail = agents.rubric.decide(grade)
-        failed = [{"name": r.name, "evidence": r.evidence} for r in results if not r.passed]
-        attempt = self._attempt(
+            attempt = _attempt(state, reason=reply_reason(error), detail=str(error))
+            tried = _with(state, attempt)
+            return {"attempts": tried[-1:], "verdict": ungradable(error, tried)}
+        except Exception as error:
+            return self._ungraded(state, error)
+        attempt = _attempt(
             state,
-            results,
             grade=grade,
-            critique=critique_of(grade, failed, agents.rubric),
+            critique=critique,
             accepted=reason is None,
             reason=reason,
             detail=detail,
         )
-        return self._next(state, runtime, attempt)
+        return self._weigh(state, runtime, attempt)
 
-    async def revise(
-        self, state: State, runtime: Runtime[Context]
-    ) -> Command[Literal["check", "__end__"]]:
+    async def revise(self, state: State, runtime: Runtime[Context]) -> State:
         """Write another draft from the latest attempt and the evidence against it."""
         parent = Attempt.model_validate(state["attempts"][-1])
         round = state["round"] + 1
         try:
             async with agents_of(runtime, self.recipe, state) as agents:
-                draft = await agents.revise(state["seed"], parent.candidate, parent.critique, round)
-        except (AccessError, UnreachableError):
-            raise
-        except (ReplyError, ModelError):
-            return _go("__end__", verdict=settle(state["attempts"]))
+                draft = await agents.revise(
+                    state["seed"], self._inputs(state), parent.candidate, parent.critique, round
+                )
+        except Exception as error:
+            if not is_items_own(error):
+                return {"verdict": failure(error)}
+            return {"verdict": settle(state["attempts"])}
         if draft.candidate.model_dump(mode="json") == parent.candidate:
-            return _go("__end__", verdict=settle(state["attempts"]))
-        wrote = {"model": draft.model, "prompt": draft.prompt}
-        return _go(
-            "check", candidate=draft.candidate.model_dump(mode="json"), wrote=wrote, round=round
-        )
+            return {"verdict": settle(state["attempts"])}
+        return _drafted(draft, round)
 
-    def _attempt(self, state: State, results: Sequence[CheckResult], **found: Any) -> Attempt:
-        candidate = self.recipe.candidate.model_validate(state["candidate"])
-        if "critique" not in found:
-            failed = [{"name": r.name, "evidence": r.evidence} for r in results if not r.passed]
-            found["critique"] = {"checks": failed}
-        return Attempt(
-            round=state["round"],
-            candidate=state["candidate"],
-            messages=candidate.messages(state["seed"]),
-            checks=tuple(results),
-            model=state["wrote"]["model"],
-            prompt=state["wrote"]["prompt"],
-            **found,
-        )
+    def _inputs(self, state: State) -> Json:
+        """Return what the runner drew; Studio draws nothing."""
+        return state.get("inputs") or self.recipe.inputs(state["seed"], 0)
 
-    def _ungradable(
-        self, state: State, results: Sequence[CheckResult], error: ReplyError
-    ) -> Command[Any]:
-        detail = f"the critic's reply cannot be used: {error}"
-        attempt = self._attempt(state, results, reason=reply_reason(error), detail=detail)
-        attempts = [attempt.model_dump(mode="json")]
-        best = max((Attempt.model_validate(a) for a in state.get("attempts", [])), default=None,
-                   key=lambda a: a.rank)  # fmt: skip
-        kept = Verdict(
-            verdict="ungradable",
-            reason=reply_reason(error),
-            detail=f"{detail} ({excerpt(error.text)})" if error.text else detail,
-            round=best.round if best and best.grade else attempt.round,
-        )
-        return _go("__end__", attempts=attempts, verdict=kept.model_dump(mode="json"))
+    def _ungraded(self, state: State, error: Exception) -> State:
+        """Settle an item whose judging failed: by an earlier grade, where there is one."""
+        verdict = failure(error)
+        attempt = _attempt(state, reason="error", detail=verdict["detail"])
+        earlier = state.get("attempts", [])
+        if is_items_own(error) and any(a["grade"] for a in earlier):
+            verdict = settle(earlier)
+        return {"attempts": [attempt.model_dump(mode="json")], "verdict": verdict}
 
-    def _next(self, state: State, runtime: Runtime[Context], attempt: Attempt) -> Command[Any]:
-        """Accept, revise on new evidence, or settle for the best attempt."""
-        earlier = [Attempt.model_validate(a) for a in state.get("attempts", [])]
-        attempts = [attempt.model_dump(mode="json")]
-        worse = any(a.rank > attempt.rank for a in earlier)
+    def _weigh(self, state: State, runtime: Runtime[Context], attempt: Attempt) -> State:
+        """Accept, leave it to a revision on new evidence, or settle for the best attempt."""
+        tried = _with(state, attempt)
+        worse = any(Attempt.model_validate(a).rank > attempt.rank for a in tried[:-1])
         out_of_rounds = attempt.round >= context_of(runtime).max_rounds
         if attempt.accepted or worse or out_of_rounds or attempt.critique.empty:
-            verdict = settle([*state.get("attempts", []), *attempts])
-            return _go("__end__", attempts=attempts, verdict=verdict)
-        return _go("revise", attempts=attempts)
+            return {"attempts": tried[-1:], "verdict": settle(tried)}
+        return {"attempts": tried[-1:]}
 
 
-def _go(to: str, **update: Any) -> Command[Any]:
-    return Command(update=update, goto=to)
+def _drafted(draft: Draft, round: int) -> State:
+    return {
+        "candidate": draft.candidate.model_dump(mode="json"),
+        "wrote": {"model": draft.model, "prompt": draft.prompt},
+        "round": round,
+    }
+
+
+def _failed(checks: Sequence[Json]) -> list[Json]:
+    return [{"name": c["name"], "evidence": c["evidence"]} for c in checks if not c["passed"]]
+
+
+def _attempt(state: State, **found: Any) -> Attempt:
+    """Return the candidate at hand with what was found out about it."""
+    found.setdefault("critique", Critique(checks=tuple(_failed(state["checks"]))))
+    return Attempt(
+        round=state["round"],
+        candidate=state["candidate"],
+        messages=tuple(state["messages"]),
+        checks=tuple(CheckResult.model_validate(c) for c in state["checks"]),
+        model=state["wrote"]["model"],
+        prompt=state["wrote"]["prompt"],
+        **found,
+    )
+
+
+def _with(state: State, attempt: Attempt) -> list[Json]:
+    return [*state.get("attempts", []), attempt.model_dump(mode="json")]
 
 
 def context_of(runtime: Runtime[Context]) -> Context:
@@ -356,43 +428,3 @@ async def agents_of(
         yield Agents(item, channels, kit.prompts, kit.rubric, recipe.candidate)
     finally:
         await model.aclose()
-
-
-def settle(attempts: Sequence[Json]) -> Json:
-    """Return the verdict of the best attempt, the later one among equals."""
-    best = max((Attempt.model_validate(a) for a in attempts), key=lambda a: (a.rank, a.round))
-    verdict = Verdict(
-        verdict="accepted" if best.accepted else "rejected",
-        reason=best.reason,
-        detail=best.detail,
-        round=best.round,
-        score=best.grade.score if best.grade else None,
-    )
-    return verdict.model_dump(mode="json")
-
-
-def failure(error: Exception) -> Json:
-    """Return the verdict for an item that produced no draft or no grade.
-
-    Raises the error again when it is the endpoint's and not the item's: a wrong key or a dead
-    endpoint gives no verdict. (A bug in a prompt or a node is `error`, with its text.)
-    """
-    if isinstance(error, AccessError | UnreachableError | PromptError):
-        raise error
-    if not isinstance(error, ReplyError | ModelError):
-        raise error
-    reason: Reason = reply_reason(error, "malformed") if isinstance(error, ReplyError) else "error"
-    text = error.text if isinstance(error, ReplyError) else ""
-    detail = f"{error} ({excerpt(text)})" if text else str(error)
-    return Verdict(verdict="failed", reason=reason, detail=detail).model_dump(mode="json")
-
-
-def reply_reason(error: ReplyError, otherwise: Reason = "judge_unreadable") -> Reason:
-    """Return the reason for a reply that could not be used."""
-    return "refused" if isinstance(error, RefusedReply) else otherwise
-
-
-def excerpt(text: str, size: int = 200) -> str:
-    """Return the beginning of what a model wrote, in one line, as data."""
-    line = " ".join(text.split())
-    return f"it said: {line[:size]}…" if len(line) > size else f"it said: {line}"

@@ -10,13 +10,14 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 
-from agentloop.config import ROLES, Role, Settings
+from agentloop.config import ROLES, Role, RoleConfig, Settings
 from agentloop.errors import IdentityError, SettingsError
 from agentloop.loop import Kit, Recipe
-from agentloop.models.base import Model
+from agentloop.models.base import Traits
 from agentloop.models.channel import Endpoint, RoleSettings
 from agentloop.models.choose import ModelChoice, default_model, open_model, traits_of
 from agentloop.models.limits import Limits
@@ -57,10 +58,15 @@ def prepare(recipe: str | Recipe | FoundRecipe, settings: Settings) -> Plan:
         role: _role_settings(settings, role, endpoints[role]) for role in ROLES
     }
     identity = kit.identity | {
-        f"models.{role}": {**endpoints[role].identity, **roles[role].identity(role)}
+        f"models.{role}": {
+            **endpoints[role].identity,
+            **roles[role].identity(role),
+            **{key: getattr(settings.role(role), key) for key in ("structured", "logprobs")},
+        }
         for role in ROLES
     }
     identity["seed"] = settings.seed
+    identity["recipe.source"] = found.source
     return Plan(
         found=found,
         kit=kit,
@@ -78,38 +84,46 @@ def prepare(recipe: str | Recipe | FoundRecipe, settings: Settings) -> Plan:
 def _role_settings(settings: Settings, role: Role, endpoint: Endpoint) -> RoleSettings:
     own = settings.role(role)
     writes = role in ("generator", "reviser")
-    temperature = endpoint.temperature if own.temperature is None and writes else own.temperature
-    return RoleSettings(temperature, own.max_tokens, own.timeout, own.extra)
+    temperature, max_tokens = own.temperature, own.max_tokens
+    if writes:
+        temperature = endpoint.temperature if temperature is None else temperature
+        max_tokens = max_tokens or endpoint.max_tokens
+    return RoleSettings(temperature, max_tokens, own.timeout, own.extra)
 
 
 def _endpoints(settings: Settings) -> tuple[dict[str, Endpoint], int]:
-    """Return an endpoint for each role, shared where the same model is meant."""
-    opened: dict[str, Endpoint] = {}
+    """Return an endpoint for each role; a model that several roles name is opened once."""
+    opened: dict[str, tuple[Limits, Traits]] = {}
+    asked: dict[str, Endpoint] = {}
     by_role: dict[str, Endpoint] = {}
-    widest = 0
     for role in ROLES:
         own = settings.role(role)
         spec = own.model if own.model is not None else default_model()
-        same = f"{spec!r} {own.base_url} {own.client} {own.structured} {own.logprobs}"
+        same = f"{spec!r} {own.base_url} {own.client}"
         if same not in opened:
-            model: Model = (
-                spec
-                if not isinstance(spec, str)
-                else open_model(
-                    ModelChoice(spec, own.base_url, own.client or "auto", settings.prices)
-                )
-            )
-            traits = traits_of(model)
+            opened[same] = _open(spec, own, settings)
+        limits, traits = opened[same]
+        alike = f"{same} {own.structured} {own.logprobs}"
+        if alike not in asked:
             traits = dataclasses.replace(
                 traits,
                 structured=own.structured or traits.structured,
                 logprobs=traits.logprobs if own.logprobs == "auto" else own.logprobs == "on",
             )
-            width = settings.concurrency or traits.concurrency
-            opened[same] = Endpoint(Limits(model, width), traits)
-            widest = max(widest, width)
-        by_role[role] = opened[same]
-    return by_role, widest
+            asked[alike] = Endpoint(limits, traits)
+        by_role[role] = asked[alike]
+    return by_role, max(limits.concurrency for limits, _ in opened.values())
+
+
+def _open(spec: Any, own: RoleConfig, settings: Settings) -> tuple[Limits, Traits]:
+    """Open one model; a Model object brings no traits of its own."""
+    if isinstance(spec, str):
+        choice = ModelChoice(spec, own.base_url, own.client or "auto", settings.prices)
+        model = open_model(choice)
+        traits = traits_of(model)
+    else:
+        model, traits = spec, Traits()
+    return Limits(model, settings.concurrency or traits.concurrency), traits
 
 
 def check_identity(stored: Json, plan: Plan) -> None:

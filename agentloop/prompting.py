@@ -13,7 +13,7 @@ Refuses to know: models, rubrics' meaning, what a reply will look like.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from importlib.resources import files
@@ -42,7 +42,7 @@ VARIABLES: Mapping[str, frozenset[str]] = {
     "critique": frozenset({"seed", "candidate", "criteria", "reference"}),
     "ask": frozenset({"seed", "candidate", "criterion", "options", "reference"}),
     "evidence": frozenset({"seed", "candidate", "wanted", "reference"}),
-    "revise": frozenset({"seed", "candidate", "marks", "checks"}),
+    "revise": frozenset({"seed", "inputs", "candidate", "marks", "checks"}),
 }
 """What each prompt may name; another name is an error before the first call."""
 
@@ -88,18 +88,21 @@ class Prompt:
             )
         _ = self._sections
 
-    def seed_fields(self) -> set[str]:
-        """Return the seed fields that the template names (`seed.x` or `seed["x"]`)."""
+    def fields_of(self, variable: str) -> set[str]:
+        """Return the fields of a variable that the template cannot do without.
+
+        `seed.x` and `seed["x"]` count; not where the template asks `seed.x is defined` or gives a
+        `default` for it.
+        """
         found: set[str] = set()
+        spared: set[str] = set()
         for tree in self._trees:
-            for node in tree.find_all(nodes.Getattr):
-                if isinstance(node.node, nodes.Name) and node.node.name == "seed":
-                    found.add(node.attr)
-            for item in tree.find_all(nodes.Getitem):
-                named = isinstance(item.node, nodes.Name) and item.node.name == "seed"
-                if named and isinstance(item.arg, nodes.Const):
-                    found.add(str(item.arg.value))
-        return found - set(dir(dict))
+            for node in tree.find_all((nodes.Getattr, nodes.Getitem)):
+                found |= _field_of(variable, node)
+            for test in tree.find_all((nodes.Test, nodes.Filter)):
+                if test.name in ("defined", "undefined", "default", "d") and test.node is not None:
+                    spared |= _field_of(variable, test.node)
+        return found - spared - set(dir(dict))
 
     @cached_property
     def _trees(self) -> tuple[nodes.Template, ...]:
@@ -113,6 +116,17 @@ class Prompt:
                 line = above + error.lineno
                 raise PromptError(f"prompt `{self.where}`, line {line}: {error.message}") from error
         return tuple(trees)
+
+
+def _field_of(variable: str, node: nodes.Node) -> set[str]:
+    """Return the field that a node reads from a variable, if it is one written out."""
+    if not isinstance(node, nodes.Getattr | nodes.Getitem):
+        return set()
+    if not isinstance(node.node, nodes.Name) or node.node.name != variable:
+        return set()
+    if isinstance(node, nodes.Getattr):
+        return {node.attr}
+    return {str(node.arg.value)} if isinstance(node.arg, nodes.Const) else set()
 
 
 def _compile(body: str, where: str) -> Template:
@@ -183,8 +197,3 @@ def _checked(name: str, text: str, where: str) -> Prompt:
     prompt = Prompt(name, text, where)
     prompt.check()
     return prompt
-
-
-def texts(messages: Sequence[Message]) -> str:
-    """Return messages as one readable text."""
-    return "\n\n".join(f"[{m['role']}]\n{m['content']}" for m in messages)

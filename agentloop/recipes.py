@@ -19,8 +19,10 @@ from typing import Any
 
 from langgraph.graph.state import CompiledStateGraph
 
+from agentloop.checks import source_hash
 from agentloop.errors import RecipeError, did_you_mean
 from agentloop.loop import Recipe
+from agentloop.records import digest
 
 LISTING = "langgraph.json"
 PACKAGE = "agentloop.graphs"
@@ -34,6 +36,14 @@ class FoundRecipe:
     graph: CompiledStateGraph[Any, Any, Any, Any]
     ref: str
     file: Path
+
+    @property
+    def source(self) -> str:
+        """Content hash of what the recipe is written in: its file, else its types and functions."""
+        if self.file.is_file():
+            return digest(self.file.read_text(encoding="utf-8"), 8)
+        parts = (self.recipe.candidate, self.recipe.build)
+        return digest([source_hash(part) for part in parts if part is not None], 8)
 
 
 def find_recipe(ref: str | Recipe | FoundRecipe) -> FoundRecipe:

@@ -79,7 +79,10 @@ class Candidate(Record):
     """
 
     def conversation(self, seed: Json) -> list[tuple[str, str]]:
-        """Return `(role, text)` turns. By default the first two fields, as user and assistant."""
+        """Return `(role, text)` turns. By default the first two fields, as user and assistant.
+
+        A type with one field only must say its own.
+        """
         prompt, answer, *_ = (str(value) for value in self.model_dump().values())
         return [("user", prompt), ("assistant", answer)]
 

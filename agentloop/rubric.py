@@ -46,6 +46,8 @@ class Criterion(BaseModel):
     floor: str | None = None
     evidence: Literal["reason", "quote"] = "reason"
     quote_from: str = Field(default="seed.passage", pattern=r"^(seed|candidate)\.\w+$")
+    quoted_by: str = Field(default="", pattern=r"^(candidate\.\w+)?$")
+    """A field of the candidate that already quotes: with log-probabilities it is the mark's quote."""
     examples: tuple[Example, ...] = ()
 
     @field_validator("levels", mode="before")
@@ -117,7 +119,7 @@ class Rubric(BaseModel):
     def reply_schema(self) -> Json:
         """JSON schema of a written grade: for each criterion the quote, the reason, the level."""
         fields = {c.name: _mark_schema(c) for c in self.criteria}
-        return _closed(fields)
+        return closed(fields)
 
     def criterion(self, name: str) -> Criterion:
         """Return one criterion; RubricError names the known ones otherwise."""
@@ -181,7 +183,8 @@ class Rubric(BaseModel):
         )
 
 
-def _closed(properties: Json) -> Json:
+def closed(properties: Json) -> Json:
+    """Return the JSON schema of an object with exactly these properties."""
     return {
         "type": "object",
         "properties": properties,
@@ -194,8 +197,8 @@ def _mark_schema(criterion: Criterion) -> Json:
     level = {"type": "string", "enum": list(criterion.levels)}
     text = {"type": "string"}
     if criterion.evidence == "quote":
-        return _closed({"quote": text, "reason": text, "level": level})
-    return _closed({"reason": text, "level": level})
+        return closed({"quote": text, "reason": text, "level": level})
+    return closed({"reason": text, "level": level})
 
 
 def _read_mark(criterion: Criterion, given: object, seed: Json, candidate: Json) -> Mark:

@@ -18,8 +18,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-import orjson
-
 from agentloop import __version__
 from agentloop.admission import Admission
 from agentloop.agents import Agents
@@ -31,10 +29,12 @@ from agentloop.models.channel import Channel
 from agentloop.plan import Plan, check_identity
 from agentloop.progress import Progress, Tally
 from agentloop.records import Attempt, Event, Json, Seed, Verdict, digest
-from agentloop.store import COUNT_KEYS, Store, read_counts
+from agentloop.store import COUNT_KEYS, Store
 from agentloop.store.files import connect
 from agentloop.store.journal import Line, RunJournal
+from agentloop.store.resume import Earlier, Owed, read_earlier
 from agentloop.store.writer import Writer
+from agentloop.verdicts import failure
 
 StoppedBy: TypeAlias = Literal["accept", "items", "seeds", "interrupt", "endpoint", "error"]
 GRACE = 20.0  # seconds that items in flight get after the first Ctrl-C
@@ -80,41 +80,32 @@ class Session:
                 await endpoint.limits.model.aclose()
             self._progress.stop()
             writer.close()
-            if discarded := fresh and self._journal.silent:
+            if fresh and self._journal.silent:
                 writer.files.discard()
+        ending = self._result()
         if self._error is not None:
+            self._error.counts = ending.counts
             raise self._error
-        return self._result(discarded)
+        return ending
 
     def _resume(self) -> None:
         """Take up what the store knows of this run, or refuse another identity."""
         plan, journal = self._plan, self._journal
         with connect(plan.store, write=False) as connection:
-            rows = connection.execute(
-                "SELECT identity FROM runs WHERE run = ?", [plan.run]
-            ).fetchall()
-            if rows:
-                check_identity(orjson.loads(rows[0][0]), plan)
+            earlier = read_earlier(connection, plan.run)
+            if earlier.identity is not None:
+                check_identity(earlier.identity, plan)
                 journal.load(connection)
-            verdicts = connection.execute(
-                "SELECT item, verdict, reason FROM examples WHERE run = ? AND grading = 0",
-                [plan.run],
-            ).fetchall()
-            accepted = connection.execute(
-                "SELECT v.fingerprint, v.item FROM verdicts v JOIN examples e USING "
-                "(run, item, grading, opening) WHERE v.run = ? AND v.grading = 0 "
-                "AND v.verdict = 'accepted'",
-                [plan.run],
-            ).fetchall()
-            counts = read_counts(connection, plan.run) if rows else {}
-        self._admission = Admission(accepted, plan.settings.accept)
-        self._count_earlier(verdicts, counts)
-        if not rows:
+        self._admission = Admission(earlier.accepted, plan.settings.accept)
+        self._owed_before = earlier.owed
+        self._new = earlier.identity is None
+        self._count_earlier(earlier)
+        if self._new:
             journal.hold(("runs", self._run_row()))
 
-    def _count_earlier(self, verdicts: list[tuple[str, str, str | None]], counts: Json) -> None:
+    def _count_earlier(self, earlier: Earlier) -> None:
         tally, settings = self._tally, self._plan.settings
-        for item, verdict, reason in verdicts:
+        for item, verdict, reason in earlier.verdicts:
             self._settled.add(item)
             tally.verdicts[verdict] += 1
             if reason:
@@ -124,7 +115,7 @@ class Session:
         tally.target = settings.accept or settings.items or self._plan.seeds.count
         tally.before = tally.done
         for name in ("calls", "requests", "prompt_tokens", "completion_tokens", "cost_usd"):
-            setattr(tally, name, counts.get(name, 0))
+            setattr(tally, name, earlier.counts.get(name, 0))
 
     def _run_row(self) -> Json:
         plan = self._plan
@@ -181,15 +172,17 @@ class Session:
             f"{twice}{again} · {' · '.join(models)}"
         )
 
-    def _items(self) -> Iterator[tuple[Seed, int, str]]:
-        """Yield `(seed, sample, item)` of items without a verdict, until nothing is owed."""
+    def _items(self) -> Iterator[Owed]:
+        """Yield items without a verdict, those begun before first, until nothing is owed."""
+        begun = {owed.item for owed in self._owed_before}
+        yield from self._owed_before
         settings = self._plan.settings
         with_target = settings.accept or settings.items
         for sample in range(settings.per_seed if with_target else 1):
             for seed in self._plan.seeds:
                 item = item_id(seed, sample)
-                if item not in self._settled:
-                    yield seed, sample, item
+                if item not in self._settled and item not in begun:
+                    yield Owed(item, seed, sample)
 
     def _owed(self) -> StoppedBy | None:
         """Return why no further item should be started; None when one should."""
@@ -202,7 +195,7 @@ class Session:
             return "items"
         return None
 
-    async def _worker(self, items: Iterator[tuple[Seed, int, str]]) -> None:
+    async def _worker(self, items: Iterator[Owed]) -> None:
         while True:
             while self._enough_in_flight() and not self._owed():
                 await self._ended.wait()
@@ -216,7 +209,7 @@ class Session:
             self._started += 1
             self._tally.in_flight += 1
             try:
-                await self._settle(*taken)
+                await self._settle(taken)
             except AgentloopError as error:
                 self._stop(error)
                 return
@@ -238,27 +231,41 @@ class Session:
         self._ended.set()
         self._ended = asyncio.Event()
 
-    async def _settle(self, seed: Seed, sample: int, item: str) -> None:
+    async def _settle(self, owed: Owed) -> None:
         """Walk one item through the graph and the door, and write it down."""
-        plan = self._plan
-        inputs = plan.found.recipe.inputs(seed.fields, sample)
-        self._journal.write(("items", self._item_row(seed, item, inputs)))
+        item = owed.item
+        attempts: list[Attempt] = []
         try:
-            state = await plan.found.graph.ainvoke(
-                {"item": item, "seed": seed.fields, "inputs": inputs},
-                context=Context(agents=self._agents(item), max_rounds=plan.settings.max_rounds),
-                config={"recursion_limit": recursion_limit(plan.settings.max_rounds)},
+            inputs = self._begin(owed)
+            state = await self._plan.found.graph.ainvoke(
+                {"item": item, "seed": owed.seed.fields, "inputs": inputs},
+                context=Context(
+                    agents=self._agents(item), max_rounds=self._plan.settings.max_rounds
+                ),
+                config={"recursion_limit": recursion_limit(self._plan.settings.max_rounds)},
             )
             verdict = Verdict.model_validate(state["verdict"])
             attempts = [Attempt.model_validate(a) for a in state.get("attempts", [])]
         except AgentloopError:
             raise
-        except Exception as error:  # a bug in a node or a check costs one item, and is named
-            verdict, attempts = _broken(error), []
+        except Exception as error:  # a bug in `draw` or in a node of one's own costs one item
+            verdict = Verdict.model_validate(failure(error))
         kept = next((a for a in attempts if a.round == verdict.round), None)
         verdict, fingerprint = self._admission.admit(item, verdict, kept.messages if kept else ())
         self._journal.settle(*self._settled_lines(item, attempts, verdict, fingerprint))
         self._count(item, verdict)
+
+    def _begin(self, owed: Owed) -> Json:
+        """Return an item's inputs: drawn once and written down before its first call."""
+        if owed.inputs is not None:
+            return owed.inputs
+        recipe, settings = self._plan.found.recipe, self._plan.settings
+        inputs: Json = {"sample": owed.sample}
+        try:
+            inputs = recipe.inputs(owed.seed.fields, owed.sample, settings.seed)
+        finally:
+            self._journal.write(("items", self._item_row(owed, inputs)))
+        return inputs
 
     def _agents(self, item: str) -> Agents:
         plan = self._plan
@@ -272,13 +279,13 @@ class Session:
             item, channels, plan.kit.prompts, plan.kit.rubric, plan.found.recipe.candidate
         )
 
-    def _item_row(self, seed: Seed, item: str, inputs: Json) -> Json:
+    def _item_row(self, owed: Owed, inputs: Json) -> Json:
         return {
             "run": self._plan.run,
-            "item": item,
-            "seed_id": seed.id,
-            "sample": inputs["sample"],
-            "seed": seed.fields,
+            "item": owed.item,
+            "seed_id": owed.seed.id,
+            "sample": owed.sample,
+            "seed": owed.seed.fields,
             "inputs": inputs,
             "time": time.time(),
         }
@@ -387,11 +394,13 @@ class Session:
         self._note(f"stopping: items in flight get {GRACE:.0f} s; press again to stop at once")
         asyncio.get_running_loop().call_later(GRACE, self._cancel)
 
-    def _result(self, discarded: bool) -> Ending:
+    def _result(self) -> Ending:
         plan = self._plan
-        names = ("run", "recipe")
-        nothing = dict.fromkeys(COUNT_KEYS, 0) | {n: getattr(self._tally, n) for n in names}
-        counts = nothing if discarded else Store(plan.store).counts(plan.run)
+        if self._new and self._journal.silent:
+            counts: Json = dict.fromkeys(COUNT_KEYS, 0)
+            counts |= {"run": self._tally.run, "recipe": self._tally.recipe}
+        else:
+            counts = Store(plan.store).counts(plan.run)
         counts["stopped_by"] = self._stopped_by
         return Ending(counts, self._exit_code())
 
@@ -412,8 +421,3 @@ _TOLD = {"accept", "items", "per_seed", "max_rounds", "concurrency"}
 def item_id(seed: Seed, sample: int) -> str:
     """Return an item's name, from its seed's content and sample index: 12 hex digits."""
     return digest([seed.id, sample], 6)
-
-
-def _broken(error: Exception) -> Verdict:
-    text = f"{type(error).__name__}: {error}"
-    return Verdict(verdict="failed", reason="error", detail=text[:500])

@@ -1,6 +1,7 @@
-"""A recipe of your own: a candidate type, a check, and the standard loop as its graph."""
+"""A graph of your own: the standard loop, with a node of yours between each draft and its checks."""
 
 from pathlib import Path
+from typing import Any
 
 import agentloop as al
 
@@ -10,16 +11,15 @@ class Headline(al.Candidate):
     summary: str
 
 
-def short(candidate: dict[str, str], seed: dict[str, str]) -> al.Finding:
-    words = len(candidate["headline"].split())
-    return al.passed() if words <= 12 else al.fail(f"the headline has {words} words, at most 12")
+def tidy(state: al.State) -> al.State:
+    return {"candidate": {name: text.strip(" .") for name, text in state["candidate"].items()}}
 
 
-PROMPTS = Path(__file__).parent / "headline_prompts"
-checks = (al.Check("short", short),)
-recipe = al.Recipe("headline", Headline, reads=("passage",), checks=checks, prompts=PROMPTS)
-graph = recipe.compile()  # or: nodes of your own on al.standard_graph(recipe), then .compile()
+def build(recipe: al.Recipe) -> Any:
+    return al.standard_graph(recipe, drafts_to="tidy").add_node(tidy).add_edge("tidy", "check")
 
+
+recipe = al.Recipe("headline", Headline, prompts="headline_prompts", build=build)
+graph = recipe.compile()
 if __name__ == "__main__":
-    seeds = Path(__file__).parent / "passages.jsonl"
-    print(al.run(recipe, seeds=seeds, store="headline.duckdb", items=4))
+    print(al.run(recipe, seeds=Path(__file__).parent / "passages.jsonl", store="h.duckdb", items=4))

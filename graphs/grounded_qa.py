@@ -1,13 +1,14 @@
 """Questions and answers that stand in a real passage.
 
 Seeds carry `passage`. One sentence of it is drawn for each item; the generator writes a question that
-the sentence answers, and the answer. Code checks that the quote stands in the passage and that no number
-is made up. The critic answers the question by itself before it marks the answer; the reviser sees what
+the sentence answers, and the answer. Code checks that the quote stands in the passage and that it knows
+every number. The critic answers the question by itself before it marks the answer; the reviser sees what
 failed.
 """
 
 from __future__ import annotations
 
+import random
 import re
 from typing import Any
 
@@ -31,7 +32,7 @@ class GroundedQA(Candidate):
         return [("user", self.question), ("assistant", self.answer)]
 
 
-def draw(seed: dict[str, Any], sample: int) -> dict[str, Any]:
+def draw(seed: dict[str, Any], sample: int, chance: random.Random) -> dict[str, Any]:
     """Draw a sentence that stands on its own: not short, not leaning on the one before."""
     sentences = re.split(r"(?<=[.!?])\s+", str(seed["passage"]).strip())
     fit = [
@@ -39,8 +40,7 @@ def draw(seed: dict[str, Any], sample: int) -> dict[str, Any]:
         for number, sentence in enumerate(sentences)
         if len(sentence) > 70 and sentence.split()[0].lower() not in LEANING
     ] or list(range(len(sentences)))
-    step = 2 if len(fit) % 2 else 1  # prime to the number of sentences, so that none repeats early
-    at = fit[step * (sample + 1) % len(fit)]
+    at = chance.sample(fit, len(fit))[sample % len(fit)]
     before = sentences[:1] + sentences[1:at][-2:] if at else []
     return {"sentence": sentences[at], "before": " ".join(before)}
 

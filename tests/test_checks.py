@@ -82,14 +82,12 @@ def test_quote_stands_looks_into_the_seed() -> None:
 
 
 def test_numbers_stand_names_the_first_invented_one_and_the_share() -> None:
-    check = numbers_stand("answer", "passage", also="question")
-    right = {"answer": "In 1889 it weighed 10100 tonnes.", "question": ""}
+    check = numbers_stand("answer", "passage")
+    right = {"answer": "In 1889 it weighed 10100 tonnes."}
     assert found(check, right, {"passage": PASSAGE}).passed
     wrong = found(check, {"answer": "In 1889 or 1890."}, {"passage": PASSAGE})
     assert wrong.evidence == "`answer` gives 1890, which the passage does not"
     assert wrong.fraction == 0.5
-    asked = {"answer": "Twice 7 is 14.", "question": "What is 7 times 2 … 14?"}
-    assert found(check, asked, {"passage": ""}).passed
 
 
 @pytest.mark.parametrize(

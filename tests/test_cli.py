@@ -269,9 +269,9 @@ def test_role_settings_reach_the_requests(endpoint: Endpoint) -> None:
     write(
         "agentloop.toml",
         "[roles.generator]\ntemperature = 0.1\nmax_tokens = 77\nextra = { top_p = 0.5 }\n"
-        '[roles.critic]\nmodel = "openai/judge"\nstructured = "prompt"\n',
+        '[roles.critic]\nstructured = "prompt"\n',
     )
-    assert run_cli(run_line(endpoint, "--items", "3")) == 0
+    assert run_cli(run_line(endpoint, "--items", "3", "--critic", "openai/judge")) == 0
     drafts = [b for b in endpoint.bodies if b["model"] == "fake" and b["max_tokens"] == 77]
     assert drafts
     assert all(b["temperature"] == 0.1 and b["top_p"] == 0.5 for b in drafts)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agentloop.config import RoleConfig, Settings, load_settings
+from agentloop.config import ROLES, RoleConfig, Settings, load_settings
 from agentloop.errors import SettingsError
 from agentloop.models.prices import Price
 from agentloop.models.scripted import ScriptedModel
@@ -91,10 +91,33 @@ class TestRoles:
         assert load({"critic": "x/y"}).role("critic").model == "x/y"
 
     def test_a_role_keeps_its_parameters_and_inherits_the_address(self) -> None:
-        write(TOML)
+        write(TOML.replace("anthropic/", "openai/"))
         critic = load({"base_url": "http://h/v1", "client": "direct"}).role("critic")
         assert (critic.base_url, critic.client) == ("http://h/v1", "direct")
         assert (critic.temperature, critic.extra) == (0.0, {"top_p": 0.5})
+
+    def test_an_address_is_one_providers_and_no_key_goes_to_anothers(self) -> None:
+        write(TOML)
+        settings = load({"base_url": "http://h/v1"})
+        assert {settings.role(r).base_url for r in ("generator", "reviser")} == {"http://h/v1"}
+        assert settings.role("critic").base_url is None
+        own = load({"base_url": "http://h/v1", "roles": {"critic": {"base_url": "http://j/v1"}}})
+        assert own.role("critic").base_url == "http://j/v1"
+        none = load({"base_url": "http://h/v1", "roles": {"reviser": {"base_url": ""}}})
+        assert none.role("reviser").base_url is None
+
+    def test_a_model_that_was_typed_beats_every_models_of_the_file(self) -> None:
+        write("critic = 'openai/paid'\n" + TOML)
+        settings = load({"model": "local"})
+        assert [settings.role(role).model for role in ROLES] == ["local"] * 3
+        assert settings.role("critic").extra == {"top_p": 0.5}
+        assert load({"model": "local", "critic": "x/y"}).role("critic").model == "x/y"
+
+    def test_roles_of_python_add_to_those_of_the_file(self) -> None:
+        write(TOML)
+        settings = load({"roles": {"generator": RoleConfig(timeout=3), "critic": {"timeout": 4}}})
+        assert settings.role("generator").timeout == 3
+        assert (settings.role("critic").timeout, settings.role("critic").temperature) == (4, 0.0)
 
     def test_prices_are_read(self) -> None:
         write(TOML)

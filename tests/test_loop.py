@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 import agentloop as al
 from agentloop.checks import Check
 from agentloop.errors import RefusedRequest, TransientError
-from agentloop.loop import settle
 from agentloop.models.base import Reply
 from agentloop.records import Attempt, CheckResult, Grade
+from agentloop.verdicts import settle
 from tests.builders import QA, SEEDS, agent, draft, mark, marks, only, play, roles, tiny
 
 TWO = """

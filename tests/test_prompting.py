@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentloop.errors import PromptError
-from agentloop.prompting import VARIABLES, Prompt, PromptFolder, texts
+from agentloop.prompting import VARIABLES, Prompt, PromptFolder
 
 
 def prompt(text: str, name: str = "generate") -> Prompt:
@@ -61,10 +61,6 @@ class TestSections:
         with pytest.raises(PromptError, match=r"mine/generate\.md"):
             render("## user\n\n")
 
-    def test_messages_are_shown_as_one_text(self) -> None:
-        shown = texts(prompt("Be.\n## user\nDo.").render(seed={}, inputs={}))
-        assert shown == "[system]\nBe.\n\n[user]\nDo."
-
 
 class TestCheck:
     @pytest.mark.parametrize(
@@ -106,10 +102,12 @@ class TestCheck:
             ('{{ seed.passage }}{{ seed["the topic"] }}', {"passage", "the topic"}),
             ("{% for k, v in seed.items() %}{{ inputs.sample }}{% endfor %}", set()),
             ("{% if seed.hint %}{{ seed.hint | upper }}{% endif %}", {"hint"}),
+            ("{% if seed.topic is defined %}{{ seed.topic }}{% endif %}", set()),
+            ('{{ seed.topic | default("none") }}{{ seed["level"] | d(1) }}{{ seed.a }}', {"a"}),
         ],
     )
-    def test_the_seed_fields_it_names_are_known(self, text: str, fields: set[str]) -> None:
-        assert prompt(text).seed_fields() == fields
+    def test_the_fields_it_cannot_do_without_are_known(self, text: str, fields: set[str]) -> None:
+        assert prompt(text).fields_of("seed") == fields
 
 
 ESCAPES = [

@@ -115,6 +115,7 @@ def an_item(place: Path) -> str:
 
 
 def test_the_python_runs(place: Path, endpoint: Endpoint) -> None:
+    (place / "agentloop.toml").write_text(f'[roles.critic]\nbase_url = "{endpoint.url}"\n')
     for code in blocks("python"):
         done = subprocess.run(
             [sys.executable, "-c", code],

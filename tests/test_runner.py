@@ -420,6 +420,7 @@ def test_another_rubric_prompt_check_or_candidate_is_refused(tmp_path: Path) -> 
 
     class Other(al.Candidate):
         question: str
+        answer: str
         reply: str
 
     rubric.write_text(rubric.read_text().replace("0.8", "0.7"))

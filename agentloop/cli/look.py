@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from agentloop.store import Store
 
 RUN = click.option("--run", "run_name", metavar="NAME", help="which run  [the latest]")
 JSON = click.option("--json", "as_json", is_flag=True, help="JSON on stdout")
 
 
-def _say_which(store: object, name: str | None) -> str:
+def _say_which(store: Store, name: str | None) -> str:
     """Return the run's name; say on stderr which one was taken when there are several."""
-    from agentloop.store import Store
-
-    assert isinstance(store, Store)
     runs = store.runs()
     chosen = store.run(name)
     if name is None and len(runs) > 1:
@@ -40,11 +41,12 @@ def status(store: str, run_name: str | None, as_json: bool) -> None:
         click.echo(json.dumps(counts))
         return
     from agentloop.progress import clock, money
+    from agentloop.store import VERDICTS
 
     click.echo(
         f"run {counts['run']} · recipe {counts['recipe']} · {counts['stopped_by'] or 'open'}"
     )
-    for verdict in ("accepted", "rejected", "ungradable", "failed"):
+    for verdict in VERDICTS:
         click.echo(f"  {counts[verdict]:>8,} {verdict}")
     for reason, count in opened.reasons(run).items():
         click.echo(f"           {count:>6,} {reason}")
@@ -87,8 +89,9 @@ def export(
 ) -> None:
     """Write examples as JSONL, for trainers.
 
-    `--where` sees the view `examples`: run, item, verdict, reason, score, round, seed_id, sample,
-    seed, inputs, candidate, messages, checks, grade, generator, critic, rubric, recipe.
+    `--where` sees the view `examples`: run, item, grading, verdict, reason, detail, score, round, time,
+    seed_id, sample, seed, inputs, recipe, candidate, messages, checks, generator, prompt, critic,
+    rubric, grade, self_graded, opening.
     """
     from agentloop import export as exporting
     from agentloop.errors import UserError, did_you_mean

@@ -49,7 +49,12 @@ def init(directory: str, name: str) -> None:
     target = Path(directory)
     folder = found.recipe.folder()
     files = {target / f"{found.recipe.name}.py": found.file}
-    prompts = target / "prompts" / found.recipe.name
+    own = found.recipe.prompts
+    if Path(own).is_absolute():
+        raise UserError(
+            f"recipe `{found.recipe.name}` names its prompts by a whole path: copy `{own}` by hand"
+        )
+    prompts = target / (own or Path("prompts") / found.recipe.name)
     for file in ["rubric.yaml", *_prompt_files()]:
         if (source := folder.find(file)) is not None:
             files[prompts / file] = source  # type: ignore[assignment]  # a packaged file reads alike

@@ -69,12 +69,18 @@ def run(
     """
     import asyncio
 
+    from agentloop.errors import AgentloopError
     from agentloop.runner import arun
     from agentloop.seeds import mapping_of
 
     settings = {**given, "run": run_name, "map": mapping_of(mapping) or None}
     progress = settings.pop("progress")
-    result = asyncio.run(arun(recipe, progress=progress or "auto", **settings))
+    try:
+        result = asyncio.run(arun(recipe, progress=progress or "auto", **settings))
+    except AgentloopError as error:
+        if as_json and error.counts:
+            click.echo(json.dumps(error.counts))
+        raise
     if as_json:
         click.echo(json.dumps(result.counts))
     else:

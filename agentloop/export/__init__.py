@@ -6,14 +6,14 @@ store. Refuses to know: models, graphs, where the lines go.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
 import orjson
 
 from agentloop.errors import UserError, did_you_mean
-from agentloop.records import Json
+from agentloop.records import Attempt, Json
 from agentloop.store import Store
 
 SHAPES = ("messages", "prompt_completion", "preference", "raw")
@@ -31,13 +31,14 @@ def lines(
     """Yield one JSON line an example. Raises UserError for an unknown shape."""
     if shape not in SHAPES:
         raise UserError(f"unknown shape `{shape}`{did_you_mean(shape, SHAPES)}")
-    rows = store.examples(run, verdict=verdict, where=where)
     if shape == "preference":
-        yield from _preferences(store, rows)
+        for row, attempts in store.examples_with_attempts(run, verdict=verdict, where=where):
+            if pair := _preference(row, attempts):
+                yield orjson.dumps(pair, option=_OPTIONS)
         return
     make = _SHAPES[shape]
-    for row in rows:
-        if row["messages"]:
+    for row in store.examples(run, verdict=verdict, where=where):
+        if row["messages"] or shape == "raw":
             yield orjson.dumps(make(row), option=_OPTIONS)
 
 
@@ -109,23 +110,18 @@ _SHAPES: dict[str, Callable[[Json], Json]] = {
 }
 
 
-def _preferences(store: Store, rows: Iterator[Json]) -> Iterator[bytes]:
-    """Yield the kept attempt against the worst one of the same item that answers the same prompt."""
-    for row in rows:
-        attempts = store.item(row["item"], row["run"]).item.attempts
-        kept = next((a for a in attempts if a.round == row["round"]), None)
-        if kept is None:
-            continue
-        rivals = [
-            a for a in attempts if a.rank < kept.rank and a.messages[:-1] == kept.messages[:-1]
-        ]
-        if not rivals:
-            continue
-        worst = min(rivals, key=lambda a: a.rank)
-        pair = {
-            "item": row["item"],
-            "prompt": list(kept.messages[:-1]),
-            "chosen": [kept.messages[-1]],
-            "rejected": [worst.messages[-1]],
-        }
-        yield orjson.dumps(pair, option=_OPTIONS)
+def _preference(row: Json, attempts: Sequence[Attempt]) -> Json | None:
+    """Return the kept attempt against the worst one of the same item that answers the same prompt."""
+    kept = next((a for a in attempts if a.round == row["round"]), None)
+    if kept is None:
+        return None
+    rivals = [a for a in attempts if a.rank < kept.rank and a.messages[:-1] == kept.messages[:-1]]
+    if not rivals:
+        return None
+    worst = min(rivals, key=lambda a: a.rank)
+    return {
+        "item": row["item"],
+        "prompt": list(kept.messages[:-1]),
+        "chosen": [kept.messages[-1]],
+        "rejected": [worst.messages[-1]],
+    }

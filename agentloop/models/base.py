@@ -110,6 +110,8 @@ class Traits:
     """Calls in flight that suit it."""
     temperature: float | None = None
     """For drafts; None leaves it to the role's default."""
+    max_tokens: int | None = None
+    """For drafts; None leaves it to the role's default."""
     notice: str = ""
     """What a person should know before its first call."""
 

@@ -68,6 +68,7 @@ class Endpoint:
         self.structured: Structured = traits.structured
         self.logprobs = traits.logprobs
         self.temperature = traits.temperature
+        self.max_tokens = traits.max_tokens
         self.notice = traits.notice
         self.note = note
         self._proven = False
@@ -143,11 +144,6 @@ class Channel:
         self.settings = settings
         self._journal = journal
         self._seed = seed
-
-    @property
-    def identity(self) -> Json:
-        """What makes another run: the model and its parameters."""
-        return {**self.endpoint.identity, **self.settings.identity(self.role)}
 
     async def ask(
         self,

@@ -93,6 +93,7 @@ def traits_of(model: Model) -> Traits:
             logprobs=True,
             concurrency=LOCAL_CONCURRENCY,
             temperature=0.3,
+            max_tokens=600,  # a small model that runs on and on is cut off within a minute
             notice=f"loading `{spec}`; on a CPU the first item takes a minute, later ones half of that",
         )
     if model.identity.get("endpoint") or spec.startswith("scripted/"):

@@ -18,7 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from agentloop.errors import SettingsError, UnreachableError
+from agentloop.errors import UnreachableError
 from agentloop.models.base import Reply, Request, Structured
 from agentloop.models.direct import DirectModel
 from agentloop.models.prices import FREE
@@ -37,13 +37,9 @@ def installed() -> bool:
 class EmbeddedModel:
     """llama.cpp in a child process."""
 
-    def __init__(self, name: str, path: Path, sha256: str | None):
-        if not installed():
-            raise SettingsError(
-                f"model `{name}` needs the local extra: `pip install 'agentloop-data[local]'`"
-            )
+    def __init__(self, name: str, path: Path, sha256: str):
         self.name = name
-        self.identity: Json = {"model": name, "weights": sha256 or str(path.resolve())}
+        self.identity: Json = {"model": name, "weights": sha256}
         self._path = path
         self._server: subprocess.Popen[bytes] | None = None
         self._client: DirectModel | None = None

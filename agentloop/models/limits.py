@@ -26,7 +26,6 @@ class Limits:
     def __init__(self, model: Model, concurrency: int):
         self.model = model
         self.concurrency = concurrency
-        self.requests = 0
         self._slots = asyncio.Semaphore(concurrency)
         self._answered = False
 
@@ -38,15 +37,16 @@ class Limits:
     async def _try(self, request: Request, structured: Structured) -> Reply:
         loop = asyncio.get_running_loop()
         start = loop.time()
-        tries = 0
+        tries = refused = 0
         while True:
             tries += 1
-            self.requests += 1
             try:
                 reply = await self.model.complete(request, structured)
             except TransientError as error:
                 self._answered |= error.connected
-                wait = self._wait(error, tries, loop.time() - start)
+                tries -= not error.connected  # no request was sent
+                refused += not error.connected
+                wait = self._wait(error, tries, refused, loop.time() - start)
                 await asyncio.sleep(wait)
             except ModelError as error:
                 self._answered = True
@@ -56,8 +56,11 @@ class Limits:
                 self._answered = True
                 return replace(reply, tries=tries)
 
-    def _wait(self, error: TransientError, tries: int, waited: float) -> float:
-        """Return the pause before the next try, or raise when it is not worth one."""
+    def _wait(self, error: TransientError, tries: int, refused: int, waited: float) -> float:
+        """Return the pause before the next try, or raise when it is not worth one.
+
+        `tries` were sent; `refused` found nobody who listened.
+        """
         patience = PATIENCE if self._answered else FIRST_PATIENCE
         if not error.connected and waited >= patience:
             unreachable = UnreachableError(
@@ -68,7 +71,7 @@ class Limits:
         if error.connected and tries >= MAX_TRIES:
             error.tries = tries
             raise error
-        backoff = min(MAX_WAIT, BACKOFF * 2.0 ** (tries - 1)) * random.uniform(0.5, 1.0)
+        backoff = min(MAX_WAIT, BACKOFF * 2.0 ** (tries + refused - 1)) * random.uniform(0.5, 1.0)
         if error.connected:
             wish = error.retry_after or 0.0
             if wish > PATIENCE:

@@ -19,6 +19,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -86,8 +87,8 @@ def cache_folder() -> Path:
     return Path(base) / "agentloop"
 
 
-def find(spec: str) -> tuple[Path, str | None]:
-    """Return the GGUF file that `local…` names and its known sha256.
+def find(spec: str) -> tuple[Path, str]:
+    """Return the GGUF file that `local…` names and its sha256.
 
     Raises SettingsError with the command that fetches it.
     """
@@ -106,7 +107,22 @@ def find(spec: str) -> tuple[Path, str | None]:
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
             raise SettingsError(f"`{path}` is not a GGUF file")
-    return path, None
+    return path, _sha256(path.resolve())
+
+
+def _sha256(path: Path) -> str:
+    """Return a file's sha256, remembered in the cache as long as size and time stay."""
+    state = path.stat()
+    place = f"{path}:{state.st_size}:{state.st_mtime_ns}"
+    remembered = cache_folder() / "sha256" / hashlib.sha256(place.encode()).hexdigest()
+    with suppress(OSError):
+        return remembered.read_text("ascii")
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    with suppress(OSError):  # a cache that cannot be written only costs time
+        remembered.parent.mkdir(parents=True, exist_ok=True)
+        remembered.write_text(found, "ascii")
+    return found
 
 
 def fetch(weights: Weights, tell: Tell) -> Path:

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from functools import cached_property
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from agentloop.errors import StoreError, boundary, did_you_mean
 from agentloop.filelock import FileLock
-from agentloop.records import Attempt, CheckResult, Item, Json, Seed, Verdict
+from agentloop.records import Attempt, CheckResult, Item, Json, Seed, Verdict, VerdictName
 from agentloop.store.files import Files, connect, fold, prepare
 from agentloop.store.schema import EXAMPLES, check_version
 from agentloop.store.story import Story
@@ -28,14 +28,11 @@ if TYPE_CHECKING:
 
 __all__ = ["COUNT_KEYS", "EXAMPLES", "Store"]
 
-VERDICTS = ("accepted", "rejected", "ungradable", "failed")
+VERDICTS: tuple[VerdictName, ...] = get_args(VerdictName)
 COUNT_KEYS = [
     "run",
     "recipe",
-    "accepted",
-    "rejected",
-    "ungradable",
-    "failed",
+    *VERDICTS,
     "seeds",
     "attempts",
     "calls",
@@ -47,6 +44,10 @@ COUNT_KEYS = [
     "stopped_by",
 ]
 BATCH = 1000  # rows fetched at a time
+_ATTEMPT = """json_object(
+    'round', a.round, 'candidate', a.candidate, 'messages', a.messages, 'checks', a.checks,
+    'critique', a.critique, 'model', a.model, 'prompt', a.prompt,
+    'grade', g.grade, 'accepted', g.accepted, 'reason', g.reason, 'detail', g.detail)"""
 
 
 class Store:
@@ -103,12 +104,6 @@ class Store:
         )
         return {row[0]: row[1] for row in self._rows(sql, self.run(run))}
 
-    def settings(self, run: str | None = None) -> Json:
-        """Return the run's identity: names to hashes and models."""
-        ((identity,),) = self._rows("SELECT identity FROM runs WHERE run = ?", self.run(run))
-        loaded: Json = json.loads(identity)
-        return loaded
-
     def item(self, item: str, run: str | None = None, grading: int = 0) -> Story:
         """Return one item's story by its id or the beginning of it."""
         name = self.run(run)
@@ -136,6 +131,30 @@ class Store:
 
         `where` is a SQL condition over that view; it can read nothing else.
         """
+        with self._chosen(run, verdict, where, grading) as (connection, sql, values):
+            yield from _stream(connection, sql, values, where)
+
+    def examples_with_attempts(
+        self, run: str | None = None, *, verdict: str = "accepted", where: str = ""
+    ) -> Iterator[tuple[Json, list[Attempt]]]:
+        """Yield rows of `examples` that have several attempts, each with all of them, by round."""
+        with self._chosen(run, verdict, where, 0) as (connection, chosen, values):
+            sql = f"""
+            SELECT e.run, e.item, e.round, list({_ATTEMPT} ORDER BY a.round) AS attempts
+            FROM ({chosen}) e
+            JOIN attempts a ON a.run = e.run AND a.item = e.item AND a.opening = e.opening
+            LEFT JOIN grades g ON g.run = a.run AND g.item = a.item AND g.opening = a.opening
+                AND g.round = a.round AND g.grading = 0
+            GROUP BY e.run, e.item, e.round, e.time HAVING count(*) > 1 ORDER BY e.time, e.item
+            """
+            for row in _stream(connection, sql, values, where):
+                yield row, [_attempt(json.loads(a)) for a in row.pop("attempts")]
+
+    @contextmanager
+    def _chosen(
+        self, run: str | None, verdict: str, where: str, grading: int
+    ) -> Iterator[tuple[duckdb.DuckDBPyConnection, str, Json]]:
+        """Open the store for a query over `examples`: the connection, SQL and its values."""
         conditions = ["run = $run", "grading = $grading"]
         values: Json = {"run": self.run(run), "grading": grading}
         if verdict != "all":
@@ -148,7 +167,7 @@ class Store:
             connection.execute("SET lock_configuration = true")
             if where:
                 _check_condition(connection, where)
-            yield from _stream(connection, sql, values, where)
+            yield connection, sql, values
 
     def _story(self, run: str, item: str, grading: int) -> Story:
         with connect(self.path, write=False) as connection:
@@ -168,11 +187,6 @@ class Store:
     def _rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         with connect(self.path, write=False) as connection:
             return connection.execute(sql, list(values)).fetchall()
-
-    @cached_property
-    def size(self) -> int:
-        """Bytes of the database file."""
-        return self.path.stat().st_size
 
 
 def read_counts(connection: duckdb.DuckDBPyConnection, run: str) -> Json:

@@ -10,9 +10,10 @@ was cut off is simply done again. A torn last line is a call that was still in f
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,7 +56,8 @@ class Files:
     @property
     def pending(self) -> list[Path]:
         """Files with lines that the database may lack, oldest first."""
-        return [f for f in (self.folding, self.journal) if f.is_file() and f.stat().st_size]
+        parts = (self.folding, self.journal, self.inbox)
+        return [f for f in parts if f.is_file() and f.stat().st_size]
 
 
 @contextmanager
@@ -115,6 +117,42 @@ def fold(files: Files, patience: float = PATIENCE) -> None:
     fold_rotated(files, patience)  # a fold that was cut off
     rotate(files)
     fold_rotated(files, patience)
+    fold_inbox(files, patience)
+
+
+def post(path: Path, *lines: tuple[str, Json]) -> None:
+    """Leave lines for a store in its inbox, whoever is writing it; they are folded in later.
+
+    They are safe when this returns. Raises StoreError.
+    """
+    inbox = Files(path).inbox
+    data = _encoded(lines)
+    try:
+        with _inbox(inbox) as file:
+            _drop_torn_line(inbox)
+            os.write(file, data)
+    except OSError as error:
+        raise StoreError(f"inbox `{inbox}` cannot be written: {error}") from error
+
+
+def fold_inbox(files: Files, patience: float = PATIENCE) -> None:
+    """Move what the inbox holds into the database. Only the owner of the store's lock may."""
+    if not files.inbox.exists() or not files.inbox.stat().st_size:
+        return
+    with _inbox(files.inbox) as file:
+        _insert_lines(files.path, read_lines(files.inbox), patience)
+        os.ftruncate(file, 0)
+
+
+@contextmanager
+def _inbox(path: Path) -> Iterator[int]:
+    """Open the inbox for one process at a time; the lock is the kernel's and dies with its owner."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
+    finally:
+        os.close(file)
 
 
 def rotate(files: Files) -> None:
@@ -127,17 +165,23 @@ def fold_rotated(files: Files, patience: float = PATIENCE) -> None:
     """Insert the lines that were set aside, in one transaction, and delete their file."""
     if not files.folding.exists():
         return
-    rows: dict[str, list[Json]] = {}
-    for line in read_lines(files.folding):
-        rows.setdefault(line["t"], []).append(line["r"])
-    if rows:
-        with connect(files.path, write=True, patience=patience) as connection:
-            connection.execute("BEGIN")
-            for table, lines in rows.items():
-                for start in range(0, len(lines), CHUNK):
-                    _insert(connection, table, lines[start : start + CHUNK])
-            connection.execute("COMMIT")
+    _insert_lines(files.path, read_lines(files.folding), patience)
     files.folding.unlink()
+
+
+def _insert_lines(path: Path, lines: Iterable[Json], patience: float) -> None:
+    """Insert lines in one transaction; those that are there already are ignored."""
+    rows: dict[str, list[Json]] = {}
+    for line in lines:
+        rows.setdefault(line["t"], []).append(line["r"])
+    if not rows:
+        return
+    with connect(path, write=True, patience=patience) as connection:
+        connection.execute("BEGIN")
+        for table, found in rows.items():
+            for start in range(0, len(found), CHUNK):
+                _insert(connection, table, found[start : start + CHUNK])
+        connection.execute("COMMIT")
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: list[Json]) -> None:
@@ -187,7 +231,7 @@ class Appender:
 
     def append(self, lines: list[tuple[str, Json]]) -> None:
         """Write lines `(table, row)`; they survive `kill -9` when this returns."""
-        data = b"".join(orjson.dumps({"t": t, "r": r}) + b"\n" for t, r in lines)
+        data = _encoded(lines)
         try:
             written = os.write(self._file, data)
         except OSError as error:
@@ -200,6 +244,10 @@ class Appender:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
+
+
+def _encoded(lines: Iterable[tuple[str, Json]]) -> bytes:
+    return b"".join(orjson.dumps({"t": table, "r": row}) + b"\n" for table, row in lines)
 
 
 def _drop_torn_line(path: Path) -> None:

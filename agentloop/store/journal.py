@@ -75,9 +75,10 @@ class RunJournal:
 
     def _release(self) -> None:
         """Write what was held back."""
-        held, self._held = self._held, None
-        if held:
-            self.write(*held)
+        if self._held:
+            self._writer.append(*self._held)
+            self.silent = False
+        self._held = None
 
     def recall(self, item: str, key: CallKey, digest: str) -> Reply | None:
         """Return the journaled reply when key and digest agree."""

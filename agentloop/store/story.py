@@ -52,6 +52,9 @@ def _lines(story: Story) -> list[str]:
             lines.append(f"  {verdict.detail}")
     lines += ["", f"seed {item.seed.id} · sample {item.inputs.get('sample', 0)}"]
     lines += [f"  {key}: {_short(value)}" for key, value in item.seed.fields.items()]
+    drawn = {key: value for key, value in item.inputs.items() if key != "sample"}
+    lines += ["drawn for it"] if drawn else []
+    lines += [f"  {key}: {_short(value)}" for key, value in drawn.items()]
     for attempt in item.attempts:
         lines += ["", *_attempt_lines(attempt, item)]
     lines += ["", *_call_lines(story)]
@@ -61,7 +64,8 @@ def _lines(story: Story) -> list[str]:
 def _attempt_lines(attempt: Attempt, item: Item) -> list[str]:
     kept = item.verdict is not None and item.verdict.round == attempt.round
     title = "first draft" if attempt.round == 0 else f"revision {attempt.round}"
-    lines = [f"{title} by {attempt.model}{' (kept)' if kept else ''}"]
+    written = f", prompt {attempt.prompt[:8]}" if attempt.prompt else ""
+    lines = [f"{title} by {attempt.model}{written}{' (kept)' if kept else ''}"]
     lines += [f"  {key}: {_short(value)}" for key, value in attempt.candidate.items()]
     for check in attempt.checks:
         lines.append(f"  check {check.name}: {'passed' if check.passed else check.evidence}")
@@ -71,6 +75,9 @@ def _attempt_lines(attempt: Attempt, item: Item) -> list[str]:
     grade = attempt.grade
     own = ", its own author" if grade.model == attempt.model else ""
     lines.append(f"  score {grade.score:.2f} by {grade.model}{own}, rubric {grade.rubric[:8]}")
+    if grade.prompts:
+        asked = ", ".join(f"{name} {text[:8]}" for name, text in sorted(grade.prompts.items()))
+        lines.append(f"  asked by the prompts {asked}")
     if grade.reference:
         lines.append(f"  the critic's own answer: {_short(grade.reference)}")
     for mark in grade.marks:

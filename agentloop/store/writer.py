@@ -16,7 +16,16 @@ from types import TracebackType
 from agentloop.errors import StoreError
 from agentloop.filelock import FileLock
 from agentloop.records import Json
-from agentloop.store.files import Appender, Files, StoreBusy, fold, fold_rotated, prepare, rotate
+from agentloop.store.files import (
+    Appender,
+    Files,
+    StoreBusy,
+    fold,
+    fold_inbox,
+    fold_rotated,
+    prepare,
+    rotate,
+)
 
 FOLD_SECONDS = 2.0
 FOLD_LINES = 3000
@@ -113,7 +122,7 @@ class Writer:
             self._wake.clear()
             if self._closing:
                 return
-            if not self._lines and not self.files.folding.exists():
+            if not self._lines and not self.files.pending:
                 continue
             try:
                 self._fold_beside()
@@ -132,6 +141,7 @@ class Writer:
                     self._appender.open()
                     self._lines = 0
             fold_rotated(self.files)
+            fold_inbox(self.files)
 
     def __enter__(self) -> Writer:
         return self

@@ -147,13 +147,11 @@ class TestSettings:
         assert (model.requests[0].max_tokens, model.requests[0].temperature) == (1, 0.0)
 
     def test_parameters_are_identity_and_a_timeout_is_not(self) -> None:
-        model = ScriptedModel([])
-        base = channel(model).identity
-        assert base["model"] == "scripted/model"
-        assert channel(model, timeout=1.0).identity == base
-        assert channel(model, temperature=0.0, max_tokens=1024).identity == base
-        assert channel(model, temperature=0.1).identity != base
-        assert channel(model, extra={"a": 1}).identity != base
+        base = RoleSettings().identity("critic")
+        assert RoleSettings(timeout=1.0).identity("critic") == base
+        assert RoleSettings(temperature=0.0, max_tokens=1024).identity("critic") == base
+        assert RoleSettings(temperature=0.1).identity("critic") != base
+        assert RoleSettings(extra={"a": 1}).identity("critic") != base
 
 
 class Picky:

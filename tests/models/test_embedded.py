@@ -166,7 +166,7 @@ def test_a_file_that_is_no_model_is_an_error_and_leaves_nothing_running(
     tmp_path: Path, content: bytes
 ) -> None:
     (tmp_path / "x.gguf").write_bytes(content)
-    model = EmbeddedModel("local:x.gguf", tmp_path / "x.gguf", None)
+    model = EmbeddedModel("local:x.gguf", tmp_path / "x.gguf", "")
     with pytest.raises(
         UnreachableError, match=r"^model `local:x\.gguf` does not start: "
     ) as caught:
@@ -179,4 +179,3 @@ def test_its_identity_is_the_weights_and_never_a_port(tmp_path: Path) -> None:
     path = tmp_path / "x.gguf"
     known = EmbeddedModel("local", path, "abc")
     assert known.identity == {"model": "local", "weights": "abc"}
-    assert EmbeddedModel("local:x", path, None).identity["weights"] == str(path)

@@ -197,9 +197,12 @@ def test_the_whole_files_hashes_are_the_publishers() -> None:
     assert set(weights.KNOWN) == {"local", "local:smollm2"}
 
 
-def test_a_named_file_has_no_known_hash(tmp_path: Path, cache: Path) -> None:
+def test_a_named_file_is_known_by_its_content(tmp_path: Path, cache: Path) -> None:
     path = tmp_path / "x.gguf"
-    path.write_bytes(b"GGUF")
-    assert find(f"local:{path}") == (path, None)
+    for content in (b"GGUF", b"GGUF, another one"):
+        path.write_bytes(content)
+        expected = (path, hashlib.sha256(content).hexdigest())
+        assert find(f"local:{path}") == expected
+        assert find(f"local:{path}") == expected  # remembered
     with pytest.raises(SettingsError, match="--fetch-model"):
         find("local")

@@ -68,7 +68,7 @@ def test_the_story_tells_seed_attempts_marks_checks_calls_and_cost(tmp_path: Pat
         "check tone: too loud",
         "mark right: no (0.00, written)",
         "reason: it flows north",
-        "revision 1 by scripted/model (kept)",
+        " (kept)",
         "4 calls",
         "reviser/1/-/0/0/0",
     ):
