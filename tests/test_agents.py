@@ -304,3 +304,35 @@ def test_shares_count_spellings_together() -> None:
 def test_a_run_needs_no_network_and_costs_nothing_with_a_script(tmp_path: Path) -> None:
     run = play(tmp_path, al.ScriptedModel([draft(), marks()]))
     assert (run.counts["accepted"], run.counts["cost_usd"]) == (1, 0.0)
+
+
+def test_once_logprobs_have_come_a_refusal_costs_one_item_and_no_other_scale(
+    tmp_path: Path,
+) -> None:
+    answers: list[Any] = [token(Yes=1.0), RefusedRequest("context too long"), token(Yes=1.0), token(Yes=1.0)]
+    run = play(tmp_path, agent(ask=answers), seeds=SEEDS[:4], **LOGPROBS)
+    assert (run.counts["accepted"], run.counts["failed"]) == (3, 1)
+    assert {row["grade"]["marks"][0]["how"] for row in run.items()} == {"logprobs"}
+
+
+def test_a_middle_level_gets_both_a_quote_and_a_reason(tmp_path: Path) -> None:
+    rubric = QUOTE.replace("evidence:", "levels: [wrong, partly, fully], evidence:")
+    evidence = json.dumps({"right": PASSAGE[:30], "right_reason": "it names no mountains"})
+    model = agent(
+        ask=token(**{"2": 1.0}), evidence=evidence, revise=draft("It rises in the mountains.")
+    )
+    item = only(play(tmp_path, model, tiny(tmp_path, rubric), max_rounds=1, **LOGPROBS))
+    assert "right=quote right_reason=reason" in asked(model, "EVIDENCE")[0].messages[0]["content"]
+    (mark_,) = item.attempts[0].critique.marks
+    assert (mark_["quote"], mark_["reason"]) == (PASSAGE[:30], "it names no mountains")
+
+
+def test_a_quote_that_the_candidate_brings_is_taken_only_where_the_rubric_says_so(
+    tmp_path: Path,
+) -> None:
+    named = QUOTE.replace("quote_from:", "quoted_by: candidate.answer, quote_from:")
+    model = agent(generate=draft(PASSAGE[:40]), ask=token(Yes=1.0))
+    item = only(play(tmp_path, model, tiny(tmp_path, named), **LOGPROBS))
+    assert roles(model) == ["GENERATE", "ASK"]
+    assert item.attempts[0].grade
+    assert item.attempts[0].grade.marks[0].quote == PASSAGE[:40]

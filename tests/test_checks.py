@@ -179,3 +179,23 @@ def test_numbers_are_read_without_thousands_separators(text: str, values: set[st
 @given(st.integers(0, 10**12))
 def test_a_number_reads_the_same_with_and_without_separators(number: int) -> None:
     assert numbers(f"about {number:,} times") == numbers(f"about {number} times") == {str(number)}
+
+
+@pytest.mark.parametrize(
+    ("quote", "ok"),
+    [
+        ("The bell of Arvo was cast in 1642 by Jens Brandt, a founder.", True),
+        ("the bell of  Arvo was cast in 1642, by Jens Brandt a founder", True),
+        ("The bel of Arvo was cast in 1642 by Jens Brandt, a founder", True),
+        ("The bell of Arvo was cast in 1643 by Jens Brandt, a founder.", False),
+        ("The bell of Arvo was cast in 1642 by Jens Bruhn, a founder.", False),
+        ("The bell of Arvo was not cast in 1642 by Jens Brandt, a founder.", False),
+    ],
+)
+def test_a_quote_may_be_spelled_otherwise_but_names_no_other_year_or_person(
+    quote: str, ok: bool
+) -> None:
+    source = (
+        "It rang. The bell of Arvo was cast in 1642 by Jens Brandt, a founder. It cracked soon."
+    )
+    assert stands(quote, source) is ok

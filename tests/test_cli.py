@@ -366,3 +366,11 @@ def test_interrupt_flushes_says_how_to_go_on_and_exits_130() -> None:
         done = sum(counts[v] for v in ("accepted", "rejected", "ungradable", "failed"))
         assert 2 <= done < 50
         assert run_cli(run_line(endpoint, "--items", "50")) == 0
+
+
+def test_init_keeps_a_recipes_own_prompt_folder(endpoint: Endpoint) -> None:
+    assert run_cli(["init", "mine", "--from", str(ROOT / "examples" / "write_graph.py")]) == 0
+    line = run_line(endpoint, "--items", "1")
+    line[1] = "mine/headline.py"
+    line[line.index("--seeds") + 1] = str(ROOT / "examples" / "passages.jsonl")
+    assert run_cli(line) == 0

@@ -180,3 +180,20 @@ def test_a_conversation_with_one_turn_has_an_empty_prompt(tmp_path: Path) -> Non
     (line,) = read(run.store, shape="prompt_completion")
     assert line["prompt"] == ""
     assert al.Store(run.store).runs() == ["tiny"]
+
+
+def test_raw_leaves_nobody_out(store: Path) -> None:
+    (failed,) = read(store, shape="raw", verdict="failed")
+    assert (failed["verdict"], failed["reason"], failed["messages"]) == (
+        "failed",
+        "malformed",
+        None,
+    )
+    assert len(read(store, shape="raw", verdict="all")) == 7
+    assert read(store, verdict="failed") == []
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_lines_of_a_shape_are_pinned(store: Path, shape: str, golden: Any) -> None:
+    lines = b"".join(export.lines(Store(store), shape=shape)).decode()
+    golden(f"jsonl/{shape}.jsonl", lines)

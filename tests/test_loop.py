@@ -224,14 +224,6 @@ def test_a_draft_whose_judge_got_no_answer_is_not_lost(tmp_path: Path) -> None:
     assert len(item.attempts) == 1
 
 
-def test_a_refused_second_judging_keeps_the_first(tmp_path: Path) -> None:
-    model = agent(critique=[marks("no"), RefusedRequest("too long")], revise=draft("Longer."))
-    item = only(play(tmp_path, model))
-    assert item.verdict
-    assert item.verdict.verdict in ("rejected", "failed")
-    assert [a.round for a in item.attempts][:1] == [0]
-
-
 @pytest.mark.parametrize(
     "bug",
     [
@@ -320,3 +312,38 @@ def test_a_busy_judge_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyP
     run = play(tmp_path, model)
     assert run.counts["accepted"] == 1
     assert (run.counts["calls"], run.counts["requests"]) == (2, 4)
+
+
+def test_a_bug_in_a_check_keeps_what_was_paid_for(tmp_path: Path) -> None:
+    def clumsy(candidate: dict[str, Any], seed: dict[str, Any]) -> Any:
+        return al.passed() if "South" not in candidate["answer"] else candidate["nothing"]
+
+    model = agent(critique=marks("no"), revise=draft("South."))
+    run = play(tmp_path, model, tiny(tmp_path, checks=(Check("clumsy", clumsy),)))
+    item = only(run)
+    assert item.verdict
+    assert (item.verdict.verdict, item.verdict.reason) == ("failed", "error")
+    assert "KeyError" in item.verdict.detail
+    assert len(item.attempts) == 1
+    assert item.attempts[0].grade
+
+
+def test_a_judging_that_is_refused_leaves_the_better_grade_before_it(tmp_path: Path) -> None:
+    model = agent(critique=[marks("no"), RefusedRequest("too long")], revise=draft("South."))
+    item = only(play(tmp_path, model))
+    assert item.verdict
+    assert (item.verdict.verdict, item.verdict.round) == ("rejected", 0)
+    assert [a.reason for a in item.attempts] == ["below_threshold", "error"]
+
+
+def test_a_node_of_ones_own_stands_between_draft_and_check(tmp_path: Path) -> None:
+    def loud(state: al.State) -> al.State:
+        return {"candidate": {k: v.upper() for k, v in state["candidate"].items()}}
+
+    def build(recipe: al.Recipe) -> Any:
+        return al.standard_graph(recipe, drafts_to="loud").add_node(loud).add_edge("loud", "check")
+
+    model = agent(critique=[marks("no"), marks()], revise=draft("South."))
+    item = only(play(tmp_path, model, tiny(tmp_path, build=build)))
+    assert [a.candidate["answer"].isupper() for a in item.attempts] == [True, True]
+    assert roles(model) == ["GENERATE", "CRITIQUE", "REVISE", "CRITIQUE"]

@@ -9,8 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentloop.agents import listed_options
 from agentloop.errors import PromptError
 from agentloop.prompting import VARIABLES, Prompt, PromptFolder
+from agentloop.recipes import find_recipe
 
 
 def prompt(text: str, name: str = "generate") -> Prompt:
@@ -201,3 +203,42 @@ class TestFolder:
         assert found.hash == prompt("Write.").hash != prompt("Write!").hash
         (tmp_path / "generate.md").write_text("Write!")
         assert PromptFolder.of("mine", tmp_path).prompt("generate").hash == prompt("Write!").hash
+
+
+SHOWN: dict[str, Any] = {
+    "seed": {
+        "topic": "bells",
+        "passage": "The bell was cast in 1642. It cracked in its first winter, in a hard frost.",
+        "task": "Explain why bells crack.",
+    },
+    "inputs": {"sample": 0, "before": "", "sentence": "The bell was cast in 1642."},
+    "candidate": {
+        "quote": "The bell was cast in 1642.",
+        "question": "When was the bell cast?",
+        "answer": "In 1643.",
+        "instruction": "Why do bells crack?",
+        "response": "Because of frost.",
+    },
+    "reference": "In 1642.",
+    "checks": [{"name": "numbers_answer", "evidence": "`answer` gives 1643"}],
+    "marks": [
+        {"name": "faithful", "ask": "Is it?", "level": "no", "quote": "in 1642", "reason": "1642"}
+    ],
+    "wanted": [{"name": "faithful", "ask": "Is it?", "level": "no", "need": "reason"}],
+}
+
+
+@pytest.mark.parametrize("name", ["grounded_qa", "instructions"])
+def test_the_packaged_prompts_are_pinned_as_rendered(name: str, golden: Any) -> None:
+    kit = find_recipe(name).recipe.load()
+    criterion = kit.rubric.criteria[0]
+    given = {
+        **SHOWN,
+        "criteria": kit.rubric.criteria,
+        "criterion": criterion,
+        "options": listed_options(criterion),
+    }
+    for prompt_name, found in kit.prompts.items():
+        messages = found.render(**{key: given[key] for key in VARIABLES[prompt_name]})
+        text = "\n\n".join(f"[{m['role']}]\n{m['content']}" for m in messages)
+        golden(f"prompts/{name}.{prompt_name}.txt", text + "\n")

@@ -26,6 +26,8 @@ from tests.builders import (
     write_graph,
 )
 
+ROOT = Path(__file__).parent.parent
+
 CUSTOM = (
     GRAPH.replace("graph = recipe.compile()", "")
     + """
@@ -208,7 +210,7 @@ def test_a_missing_rubric_or_prompt_is_said_before_the_run(tmp_path: Path) -> No
         find_recipe(str(graph)).recipe.load()
 
 
-def test_a_missing_candidate_field_is_a_seed_field_that_is_asked_for(tmp_path: Path) -> None:
+def test_a_kit_knows_what_it_reads_and_what_makes_it_another_run(tmp_path: Path) -> None:
     kit = find_recipe(str(write_graph(tmp_path))).recipe.load()
     assert kit.reads == ("passage",)
     assert {"recipe", "candidate", "rubric", "prompts.generate"} <= kit.identity.keys()
@@ -297,3 +299,13 @@ def test_importing_agentloop_loads_neither_litellm_nor_langgraph() -> None:
     code = "import sys, agentloop; print([m for m in ('litellm', 'langgraph') if m in sys.modules])"
     with python(code) as process:
         assert process.communicate() == ("[]\n", "")
+
+
+def test_grounded_qa_takes_no_sentence_twice_before_all_were_taken() -> None:
+    recipe = find_recipe("grounded_qa").recipe
+    for line in (ROOT / "examples" / "passages.jsonl").read_text().splitlines():
+        seed = json.loads(line)
+        drawn = [recipe.inputs(seed, sample)["sentence"] for sample in range(12)]
+        different = len(set(drawn))
+        assert len(set(drawn[:different])) == different
+        assert all(sentence in seed["passage"] for sentence in drawn)

@@ -662,3 +662,74 @@ def test_the_same_seed_gives_the_same_items_and_another_store_too(tmp_path: Path
         (tmp_path / name).mkdir()
         runs.append(play(tmp_path / name, agent(), seeds=SEEDS[:5]))
     assert settled(runs[0]) == settled(runs[1])
+
+
+# What an item takes from outside
+
+
+def drawing(folder: Path, draw: Any) -> al.Recipe:
+    return tiny(folder, draw=draw)
+
+
+def test_an_interrupted_item_replays_with_the_inputs_it_was_begun_with(tmp_path: Path) -> None:
+    drawn = iter(range(99))
+
+    def draw(seed: dict[str, Any], sample: int, chance: Any) -> dict[str, Any]:
+        return {"mood": next(drawn)}
+
+    recipe = drawing(tmp_path, draw)
+    prompt = Path(recipe.prompts, "generate.md")
+    prompt.write_text("GENERATE {{ seed.passage }} in mood {{ inputs.mood }}")
+    with pytest.raises(AccessError):
+        play(tmp_path, agent(critique=AccessError("no")), recipe, seeds=SEEDS[:1])
+    model = agent()
+    run = play(tmp_path, model, recipe, seeds=SEEDS[:1])
+    assert run.counts["accepted"] == 1
+    assert asked(model, "GENERATE") == []  # the draft was paid for
+    assert next(run.items())["inputs"] == {"sample": 0, "mood": 0}
+
+
+def test_an_interrupted_item_is_settled_though_its_seed_has_left_the_file(tmp_path: Path) -> None:
+    with pytest.raises(AccessError):
+        play(tmp_path, agent(critique=AccessError("no")), seeds=SEEDS[:1])
+    run = play(tmp_path, agent(), seeds=SEEDS[1:3])
+    assert run.counts["accepted"] == run.counts["seeds"] == 3
+
+
+@pytest.mark.parametrize(
+    ("draw", "says"),
+    [
+        (lambda seed, sample, chance: {"x": seed["nothing"]}, "KeyError"),
+        (lambda seed, sample, chance: {"x": {1, 2}}, "not JSON serializable"),
+        (lambda seed, sample, chance: None, "TypeError"),
+    ],
+)
+def test_a_bug_in_draw_costs_its_items_and_is_named(tmp_path: Path, draw: Any, says: str) -> None:
+    run = play(tmp_path, agent(), drawing(tmp_path, draw), seeds=SEEDS[:2])
+    assert verdicts(run)["failed"] == 2
+    assert says in next(run.items("failed"))["detail"]
+
+
+def test_chance_is_the_runs_seed_and_the_same_for_all_samples_of_a_seed(tmp_path: Path) -> None:
+    def draw(seed: dict[str, Any], sample: int, chance: Any) -> dict[str, Any]:
+        return {"pick": chance.sample(range(4), 4)[sample % 4]}
+
+    recipe = drawing(tmp_path, draw)
+    for seed in SEEDS[:5]:
+        assert {recipe.inputs(seed, n, 7)["pick"] for n in range(4)} == {0, 1, 2, 3}
+    orders = {tuple(recipe.inputs(SEEDS[0], n, run)["pick"] for n in range(4)) for run in range(9)}
+    assert len(orders) > 1
+
+
+def test_a_run_that_its_endpoint_ends_still_prints_its_counts(tmp_path: Path) -> None:
+    with Endpoint() as gone:
+        url = gone.url
+    seeds = write_seeds(tmp_path, 2)
+    line = ["run", str(write_graph(tmp_path)), "--seeds", str(seeds), "--store", "s.duckdb"]
+    line += ["--model", "openai/x", "--base-url", url, "--json"]
+    with command(*line, cwd=tmp_path) as process:
+        out, err = process.communicate(timeout=60)
+    assert process.returncode == 3, err
+    counts = json.loads(out)
+    assert (counts["run"], counts["requests"], counts["stopped_by"]) == ("mine", 0, "endpoint")
+    assert not (tmp_path / "s.duckdb").exists()
