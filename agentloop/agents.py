@@ -59,6 +59,8 @@ class Agents:
     prompts: Mapping[str, Prompt]
     rubric: Rubric
     candidate: type[Candidate]
+    opening: int = 0
+    """How often the item was opened again: replies that could not be read are asked for anew."""
 
     async def generate(self, seed: Json, inputs: Json) -> Draft:
         """Write the first draft. Raises ReplyError or ModelError."""
@@ -120,16 +122,14 @@ class Agents:
     async def _reference(self, seed: Json, candidate: Json, round: int) -> str:
         """Let the critic answer by itself, greedily, before it judges."""
         messages = self.prompts["reference"].render(seed=seed, candidate=candidate)
-        reply = await self.channels["critic"].ask(
-            self.item,
-            CallKey("critic", round, REFERENCE),
-            messages,
-            max_tokens=REFERENCE_TOKENS,
-            temperature=0.0,
-        )
-        if reply.finish_reason == "length":
-            return reply.text.strip()
-        return read_text(reply)
+
+        async def ask(key: CallKey) -> str:
+            reply = await self.channels["critic"].ask(
+                self.item, key, messages, max_tokens=REFERENCE_TOKENS, temperature=0.0
+            )
+            return reply.text.strip() if reply.finish_reason == "length" else read_text(reply)
+
+        return await self._anew(ask, CallKey("critic", round, REFERENCE))
 
     async def _written_marks(self, given: Json, round: int) -> tuple[Mark, ...]:
         messages = self.prompts["critique"].render(criteria=self.rubric.criteria, **given)
@@ -153,26 +153,11 @@ class Agents:
         prompt = self.prompts["ask"]
         question = prompt.render(criterion=criterion, options=listed, **given)
         messages = one_system([*few_shot(prompt, criterion, listed), *question])
-        critic = self.channels["critic"].endpoint
-        try:
-            reply = await self.channels["critic"].ask(
-                self.item,
-                CallKey("critic", round, criterion.name),
-                messages,
-                max_tokens=1,
-                temperature=0.0,
-                logprobs=True,
-            )
-        except RefusedRequest as error:
-            if critic.may_lack_logprobs():
-                raise _NoLogprobs(str(error)) from error
-            raise
-        if not reply.logprobs:
-            if critic.may_lack_logprobs():
-                raise _NoLogprobs("the reply holds none")
-            raise MalformedReply("the reply holds no log-probabilities")
-        critic.gave_logprobs()
-        shares = option_shares(reply.logprobs[0], words)
+
+        async def ask(key: CallKey) -> list[float]:
+            return option_shares(await self._first_token(key, messages), words)
+
+        shares = await self._anew(ask, CallKey("critic", round, criterion.name))
         best = max(range(len(words)), key=shares.__getitem__)
         expected = math.fsum(i * share for i, share in enumerate(shares)) / (len(words) - 1)
         return Mark(
@@ -181,6 +166,26 @@ class Agents:
             value=min(1.0, max(0.0, expected)),
             how="logprobs",
         )
+
+    async def _first_token(
+        self, key: CallKey, messages: tuple[Message, ...]
+    ) -> Mapping[str, float]:
+        """Return the log-probabilities of a reply's one token."""
+        critic = self.channels["critic"]
+        try:
+            reply = await critic.ask(
+                self.item, key, messages, max_tokens=1, temperature=0.0, logprobs=True
+            )
+        except RefusedRequest as error:
+            if critic.endpoint.may_lack_logprobs():
+                raise _NoLogprobs(str(error)) from error
+            raise
+        if not reply.logprobs:
+            if critic.endpoint.may_lack_logprobs():
+                raise _NoLogprobs("the reply holds none")
+            raise MalformedReply("the reply holds no log-probabilities")
+        critic.endpoint.gave_logprobs()
+        return reply.logprobs[0]
 
     async def _with_evidence(
         self, marks: Sequence[Mark], given: Json, round: int
@@ -232,18 +237,33 @@ class Agents:
         schema: Json,
     ) -> T:
         """Ask until the reply can be read, at most twice again with what was wrong with it."""
-        repair = 0
-        while True:
-            place = key._replace(repair=repair)
-            reply = await self.channels[key.role].ask(self.item, place, messages, schema=schema)
-            try:
-                return read(reply)
-            except ReplyError as error:
-                if repair == MAX_REPAIRS:
+
+        async def ask(place: CallKey) -> T:
+            told = messages
+            while True:
+                reply = await self.channels[key.role].ask(self.item, place, told, schema=schema)
+                try:
+                    return read(reply)
+                except ReplyError as error:
                     error.text = error.text or reply.text
-                    raise
-                repair += 1
-                messages = (*messages, *_complaint(reply, error))
+                    if place.repair == MAX_REPAIRS:
+                        raise
+                    told = (*told, *_complaint(reply, error))
+                    place = place._replace(repair=place.repair + 1)
+
+        return await self._anew(ask, key)
+
+    async def _anew(self, ask: Callable[[CallKey], Coroutine[Any, Any, T]], key: CallKey) -> T:
+        """Ask; in an item that was opened again, ask another sample of what could not be read.
+
+        What could be read is answered by the journal, as everything was asked before.
+        """
+        for sample in range(self.opening):
+            try:
+                return await ask(key._replace(sample=sample))
+            except ReplyError:
+                continue
+        return await ask(key._replace(sample=self.opening))
 
 
 def _complaint(reply: Reply, error: ReplyError) -> tuple[Message, Message]:

@@ -55,6 +55,15 @@ def _checked_model(value: object) -> object:
     raise ValueError("must be a model's name, or a Model object from Python")
 
 
+class LimitConfig(BaseModel):
+    """What one model's endpoint may be asked; None leaves it unlimited."""
+
+    model_config = ConfigDict(extra="forbid")
+    concurrency: int | None = Field(default=None, ge=1)
+    requests_per_minute: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    tokens_per_minute: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+
 class Settings(BaseModel):
     """Everything a run can be told besides its recipe."""
 
@@ -74,6 +83,16 @@ class Settings(BaseModel):
     rubric: str = ""
     prompts: str = ""
     run: str | None = Field(default=None, min_length=1)
+    fork: str | None = Field(default=None, min_length=1)
+    """Name of a new run that is answered from `run`'s journal wherever nothing changed."""
+    retry: tuple[Literal["failed", "ungradable"], ...] = ()
+    """Verdicts whose items are opened again."""
+    budget_usd: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """What the run may cost over all its resumes."""
+    max_seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """How long this session may take."""
+    patience: float = Field(default=300.0, ge=0, allow_inf_nan=False)
+    """Seconds that a dead endpoint is waited for."""
     map: dict[str, str] = {}
     max_rounds: int = Field(default=2, ge=0, le=20)
     concurrency: int | None = Field(default=None, ge=1)
@@ -81,6 +100,13 @@ class Settings(BaseModel):
     progress: ProgressMode = "auto"
     roles: dict[Role, RoleConfig] = {}
     prices: dict[str, Price] = {}
+    limits: dict[str, LimitConfig] = {}
+    """By model name."""
+
+    @field_validator("retry", mode="before")
+    @classmethod
+    def _retry(cls, value: object) -> object:
+        return tuple(value.split(",")) if isinstance(value, str) else value
 
     @field_validator("model", "generator", "critic", "reviser")
     @classmethod
@@ -185,7 +211,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
-    simple = [name for name in Settings.model_fields if name not in ("roles", "prices", "map")]
+    simple = [
+        name for name in Settings.model_fields if name not in ("roles", "prices", "limits", "map")
+    ]
     found: dict[str, Any] = {}
     for variable, value in environ.items():
         if not variable.startswith(PREFIX) or variable in NOT_SETTINGS:
@@ -204,7 +232,11 @@ def _explain(error: ValidationError) -> str:
     loc = [str(part) for part in first["loc"]]
     place = ".".join(loc)
     if first["type"] == "extra_forbidden":
-        kinds: dict[str, type[BaseModel]] = {"roles": RoleConfig, "prices": Price}
+        kinds: dict[str, type[BaseModel]] = {
+            "roles": RoleConfig,
+            "prices": Price,
+            "limits": LimitConfig,
+        }
         kind = kinds.get(loc[0], Settings) if len(loc) > 1 else Settings
         fields = kind.model_fields
         return f"unknown setting `{place}`{did_you_mean(loc[-1], fields)}"

@@ -14,6 +14,7 @@
     │   ├── UnreachableError    nobody answers at the endpoint (exit 3)
     │   ├── RefusedRequest      400-like: this request will never be answered
     │   └── TransientError      429, 5xx, reset, time-out: worth another try
+    ├── BudgetReached           the next call may cost more than is left (exit 3)
     └── ReplyError              a reply that does not say what was asked
         ├── MalformedReply      not the JSON, type, level or quote that was asked for
         └── RefusedReply        the model or its filter declined to answer
@@ -95,12 +96,30 @@ class RefusedRequest(ModelError):
 
 
 class TransientError(ModelError):
-    """The endpoint may answer later; `retry_after` is its own wish in seconds."""
+    """The endpoint may answer later.
 
-    def __init__(self, message: str, *, retry_after: float | None = None, connected: bool = True):
+    `retry_after` is its own wish in seconds, `connected` whether anybody listened, `busy` whether it
+    says that it is asked too much (429, 503, 529).
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        retry_after: float | None = None,
+        connected: bool = True,
+        busy: bool = False,
+    ):
         super().__init__(message)
         self.retry_after = retry_after
         self.connected = connected
+        self.busy = busy or retry_after is not None
+
+
+class BudgetReached(AgentloopError):
+    """The next call may cost more than the budget leaves."""
+
+    exit_code = 3
 
 
 class ReplyError(AgentloopError):

@@ -14,13 +14,14 @@ from typing import Any
 
 import orjson
 
-from agentloop.config import ROLES, Role, RoleConfig, Settings
+from agentloop.config import ROLES, LimitConfig, Role, RoleConfig, Settings
 from agentloop.errors import IdentityError, SettingsError
 from agentloop.loop import Kit, Recipe
 from agentloop.models.base import Traits
 from agentloop.models.channel import Endpoint, RoleSettings
 from agentloop.models.choose import ModelChoice, default_model, open_model, traits_of
 from agentloop.models.limits import Limits
+from agentloop.models.rate import Rate
 from agentloop.recipes import FoundRecipe, find_recipe
 from agentloop.records import Json
 from agentloop.seeds import Seeds, Source
@@ -36,6 +37,8 @@ class Plan:
     seeds: Seeds
     store: Path
     run: str
+    parent: str | None
+    """The run that this one is forked from, when it is begun."""
     endpoints: Mapping[str, Endpoint]
     roles: Mapping[str, RoleSettings]
     identity: Json
@@ -53,7 +56,13 @@ def prepare(recipe: str | Recipe | FoundRecipe, settings: Settings) -> Plan:
     source: Source = settings.seeds
     seeds = Seeds(source, settings.map)
     seeds.check(kit.reads)
+    name = settings.run or found.recipe.name
+    if settings.fork == name:
+        raise SettingsError(f"`--fork {name}` needs a name of its own: it is forked from `{name}`")
     endpoints, concurrency = _endpoints(settings)
+    if settings.budget_usd is not None:
+        for endpoint in endpoints.values():
+            endpoint.known_price()
     roles: dict[str, RoleSettings] = {
         role: _role_settings(settings, role, endpoints[role]) for role in ROLES
     }
@@ -73,7 +82,8 @@ def prepare(recipe: str | Recipe | FoundRecipe, settings: Settings) -> Plan:
         settings=settings,
         seeds=seeds,
         store=settings.store,
-        run=settings.run or found.recipe.name,
+        run=settings.fork or name,
+        parent=name if settings.fork else None,
         endpoints=endpoints,
         roles=roles,
         identity=orjson.loads(orjson.dumps(identity)),
@@ -123,7 +133,10 @@ def _open(spec: Any, own: RoleConfig, settings: Settings) -> tuple[Limits, Trait
         traits = traits_of(model)
     else:
         model, traits = spec, Traits()
-    return Limits(model, settings.concurrency or traits.concurrency), traits
+    own_limits = settings.limits.get(model.name, LimitConfig())
+    width = settings.concurrency or own_limits.concurrency or traits.concurrency
+    rate = Rate(own_limits.requests_per_minute, own_limits.tokens_per_minute)
+    return Limits(model, width, rate=rate, patience=settings.patience), traits
 
 
 def check_identity(stored: Json, plan: Plan) -> None:
@@ -137,5 +150,6 @@ def check_identity(stored: Json, plan: Plan) -> None:
         listed = ", ".join(f"`{key}`" for key in keys)
         raise IdentityError(
             f"run `{plan.run}` in `{plan.store}` was made with another {listed}: "
-            "start one beside it with `--run NEW`, or go back to the old settings"
+            "start one beside it with `--run NEW`, or `--fork NEW` to take over every reply that is "
+            "still good"
         )

@@ -170,7 +170,8 @@ class Rubric(BaseModel):
                 return "under_floor", f"{detail}: {mark.reason}" if mark.reason else detail
         if grade.score < self.accept_at:
             weakest = min(grade.marks, key=lambda m: m.value)
-            detail = f"score {grade.score:.2f} < {self.accept_at:g}; weakest `{weakest.criterion}`"
+            shown = math.floor(grade.score * 100) / 100  # rounded up it might look accepted
+            detail = f"score {shown:.2f} < {self.accept_at:g}; weakest `{weakest.criterion}`"
             return "below_threshold", f"{detail}: {weakest.reason}" if weakest.reason else detail
         return None, ""
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from agentloop import export
-from agentloop.config import ROLES, load_settings
+from agentloop.config import ROLES, Settings, load_settings
 from agentloop.errors import SettingsError, UserError
+from agentloop.forecast import Forecast, forecast
 from agentloop.loop import Recipe
 from agentloop.plan import prepare
 from agentloop.progress import Callback, Progress, progress_for
@@ -41,7 +42,7 @@ class Run:
 
     @property
     def stopped_by(self) -> str:
-        """What ended it: `accept`, `items`, `seeds`, `interrupt` or `endpoint`."""
+        """What ended it: `accept`, `items`, `seeds`, `budget`, `seconds` or `interrupt`."""
         return str(self.counts["stopped_by"])
 
     def items(self, verdict: str = "accepted", where: str = "") -> Iterator[Json]:
@@ -99,14 +100,34 @@ async def arun(
     `models` maps roles to names or Model objects; `progress` is a mode, a function of events, or a
     `Progress`.
     """
-    for role in models or {}:
-        if role not in ROLES:
-            raise SettingsError(f"unknown role `{role}`; roles are {', '.join(ROLES)}")
     watcher, mode = _watcher(progress)
-    merged = load_settings({**settings, **(models or {}), "progress": mode}, file=config)
+    merged = _settings(settings, models, config, mode)
     plan = prepare(recipe, merged)
     ending = await Session(plan, watcher or progress_for(merged.progress)).play()
     return Run(plan.store, ending.counts, ending.exit_code)
+
+
+def dry_run_of(
+    recipe: str | Recipe | FoundRecipe,
+    *,
+    config: str | Path | None = None,
+    models: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> Forecast:
+    """Return what a run would do and cost, without a call or a store; raises UserError like `run`."""
+    return forecast(prepare(recipe, _settings(settings, models, config)))
+
+
+def _settings(
+    given: Mapping[str, Any],
+    models: Mapping[str, Any] | None,
+    config: str | Path | None,
+    progress: str | None = None,
+) -> Settings:
+    for role in models or {}:
+        if role not in ROLES:
+            raise SettingsError(f"unknown role `{role}`; roles are {', '.join(ROLES)}")
+    return load_settings({**given, **(models or {}), "progress": progress}, file=config)
 
 
 def _watcher(progress: Any) -> tuple[Progress | None, str | None]:

@@ -11,32 +11,34 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib.metadata
 import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from agentloop import __version__
 from agentloop.admission import Admission
 from agentloop.agents import Agents
 from agentloop.config import ROLES
-from agentloop.errors import AgentloopError, UnreachableError
+from agentloop.errors import AgentloopError, BudgetReached, SettingsError, UnreachableError
+from agentloop.feed import Feed
 from agentloop.loop import Context, recursion_limit
 from agentloop.models.base import Reply
+from agentloop.models.budget import Budget
 from agentloop.models.channel import Channel
-from agentloop.plan import Plan, check_identity
+from agentloop.plan import Plan
 from agentloop.progress import Progress, Tally
-from agentloop.records import Attempt, Event, Json, Seed, Verdict, digest
+from agentloop.records import Attempt, Event, Json, Verdict
+from agentloop.rows import item_line, run_line, session_line, settled_lines
 from agentloop.store import COUNT_KEYS, Store
-from agentloop.store.files import connect
-from agentloop.store.journal import Line, RunJournal
-from agentloop.store.resume import Earlier, Owed, read_earlier
+from agentloop.store.journal import RunJournal
+from agentloop.store.resume import Owed
 from agentloop.store.writer import Writer
 from agentloop.verdicts import failure
 
-StoppedBy: TypeAlias = Literal["accept", "items", "seeds", "interrupt", "endpoint", "error"]
+StoppedBy: TypeAlias = Literal[
+    "accept", "items", "seeds", "budget", "seconds", "interrupt", "endpoint", "error"
+]
 GRACE = 20.0  # seconds that items in flight get after the first Ctrl-C
 HEARTBEAT = 5.0  # seconds between the session's marks in the store, and counts told
 
@@ -59,11 +61,11 @@ class Session:
         self._stopped_by: StoppedBy | None = None
         self._error: AgentloopError | None = None
         self._workers: list[asyncio.Task[None]] = []
-        self._settled: set[str] = set()
         self._started = 0
         self._begun = time.time()
         self._ended = asyncio.Event()
         """Set, and replaced, whenever an item ends."""
+        self._budget: Budget | None = None
 
     async def play(self) -> Ending:
         """Work until the target, a cap, the end of the seeds, or a signal."""
@@ -73,7 +75,8 @@ class Session:
         try:
             self._writer = writer
             self._journal = RunJournal(writer, plan.run, on_call=self._on_call)
-            self._resume()
+            self._feed = Feed(plan, writer, self._journal)
+            self._take_up()
             await self._work()
         finally:
             for endpoint in set(plan.endpoints.values()):
@@ -88,72 +91,64 @@ class Session:
             raise self._error
         return ending
 
-    def _resume(self) -> None:
-        """Take up what the store knows of this run, or refuse another identity."""
-        plan, journal = self._plan, self._journal
-        with connect(plan.store, write=False) as connection:
-            earlier = read_earlier(connection, plan.run)
-            if earlier.identity is not None:
-                check_identity(earlier.identity, plan)
-                journal.load(connection)
-        self._admission = Admission(earlier.accepted, plan.settings.accept)
-        self._owed_before = earlier.owed
-        self._new = earlier.identity is None
-        self._count_earlier(earlier)
-        if self._new:
-            journal.hold(("runs", self._run_row()))
-
-    def _count_earlier(self, earlier: Earlier) -> None:
-        tally, settings = self._tally, self._plan.settings
-        for item, verdict, reason in earlier.verdicts:
-            self._settled.add(item)
+    def _take_up(self) -> None:
+        """Go on from what the store knows of this run."""
+        plan, tally, settings = self._plan, self._tally, self._plan.settings
+        earlier = self._feed.earlier
+        for _, verdict, reason in earlier.verdicts:
             tally.verdicts[verdict] += 1
             if reason:
                 tally.reasons[reason] += 1
-        self._started = len(self._settled)
+        self._started = len(earlier.verdicts)
         tally.target_kind = "accepted" if settings.accept else "items"
-        tally.target = settings.accept or settings.items or self._plan.seeds.count
+        tally.target = settings.accept or settings.items or plan.seeds.count
         tally.before = tally.done
         for name in ("calls", "requests", "prompt_tokens", "completion_tokens", "cost_usd"):
             setattr(tally, name, earlier.counts.get(name, 0))
-
-    def _run_row(self) -> Json:
-        plan = self._plan
-        packages = ("langgraph", "litellm", "duckdb", "pydantic")
-        return {
-            "run": plan.run,
-            "recipe": plan.found.recipe.name,
-            "recipe_ref": plan.found.ref,
-            "time": self._begun,
-            "identity": plan.identity,
-            "versions": {"agentloop": __version__}
-            | {name: importlib.metadata.version(name) for name in packages},
-            "parent": None,
-        }
+        self._admission = Admission(earlier.accepted, settings.accept)
+        if settings.budget_usd is not None:
+            if tally.cost_usd is None:
+                raise SettingsError(
+                    f"run `{plan.run}` holds calls of unknown cost, so that no budget can be kept: "
+                    "`--fork NEW` starts to count anew"
+                )
+            spent = tally.cost_usd + earlier.counts.get("unsettled_usd", 0.0)
+            self._budget = Budget(settings.budget_usd, spent)
+        if self._feed.new:
+            self._journal.hold(run_line(plan, self._begun))
 
     async def _work(self) -> None:
         from langsmith import tracing_context
 
         for endpoint in set(self._plan.endpoints.values()):
-            endpoint.note = self._note
+            endpoint.note = endpoint.limits.note = self._note
         self._progress.start(self._tally)
         self._tell("started", text=self._greeting())
         for notice in {endpoint.notice for endpoint in self._plan.endpoints.values()} - {""}:
             self._note(notice)
-        items = self._items()
         width = self._plan.concurrency
         with self._signals(), tracing_context(enabled=False):
-            self._workers = [asyncio.create_task(self._worker(items)) for _ in range(width)]
+            self._workers = [asyncio.create_task(self._worker()) for _ in range(width)]
             beat = asyncio.create_task(self._heartbeat())
+            clock = self._clock()
             await asyncio.gather(*self._workers, return_exceptions=True)
             beat.cancel()
+            if clock is not None:
+                clock.cancel()
         accept = self._plan.settings.accept
         if accept and self._stopped_by in ("seeds", "items") and self._admission.accepted >= accept:
             self._stopped_by = "accept"  # the last ones in flight made it
         self._raise_bug()
-        if not self._journal.silent:
-            self._journal.write(self._session_row())
+        self._mark()
         self._tell("stopped", stopped_by=self._stopped_by)
+
+    def _clock(self) -> asyncio.TimerHandle | None:
+        """Set the alarm for `--max-seconds`."""
+        seconds = self._plan.settings.max_seconds
+        if seconds is None:
+            return None
+        loop = asyncio.get_running_loop()
+        return loop.call_later(seconds, self._wind_up, "seconds")
 
     def _raise_bug(self) -> None:
         """Surface what no worker could make a verdict or a clean stop of."""
@@ -165,26 +160,15 @@ class Session:
         plan, models = self._plan, []
         for role in ROLES:
             models.append(f"{role} {plan.endpoints[role].name}")
-        again = f", {len(self._settled)} items settled before" if self._settled else ""
+        before = self._tally.settled
+        again = f", {before} items settled before" if before else ""
         twice = f", {plan.seeds.duplicates} given twice" if plan.seeds.duplicates else ""
         return (
             f"run {plan.run} · recipe {plan.found.recipe.name} · {plan.seeds.count} seeds"
             f"{twice}{again} · {' · '.join(models)}"
         )
 
-    def _items(self) -> Iterator[Owed]:
-        """Yield items without a verdict, those begun before first, until nothing is owed."""
-        begun = {owed.item for owed in self._owed_before}
-        yield from self._owed_before
-        settings = self._plan.settings
-        with_target = settings.accept or settings.items
-        for sample in range(settings.per_seed if with_target else 1):
-            for seed in self._plan.seeds:
-                item = item_id(seed, sample)
-                if item not in self._settled and item not in begun:
-                    yield Owed(item, seed, sample)
-
-    def _owed(self) -> StoppedBy | None:
+    def _why_stop(self) -> StoppedBy | None:
         """Return why no further item should be started; None when one should."""
         settings = self._plan.settings
         if self._stopped_by:
@@ -195,21 +179,30 @@ class Session:
             return "items"
         return None
 
-    async def _worker(self, items: Iterator[Owed]) -> None:
+    async def _worker(self) -> None:
         while True:
-            while self._enough_in_flight() and not self._owed():
+            while self._enough_in_flight() and not self._why_stop():
                 await self._ended.wait()
-            if why := self._owed():
+            if why := self._why_stop():
                 self._stopped_by = self._stopped_by or why
                 return
-            taken = next(items, None)
+            taken = await self._feed.take()
             if taken is None:
                 self._stopped_by = self._stopped_by or "seeds"
+                return
+            if why := self._why_stop():  # it took a while
+                self._feed.give_back(taken)
+                self._stopped_by = self._stopped_by or why
                 return
             self._started += 1
             self._tally.in_flight += 1
             try:
                 await self._settle(taken)
+            except BudgetReached as error:
+                if self._stopped_by != "budget":
+                    self._note(str(error))
+                self._stopped_by = self._stopped_by or "budget"
+                return
             except AgentloopError as error:
                 self._stop(error)
                 return
@@ -240,7 +233,7 @@ class Session:
             state = await self._plan.found.graph.ainvoke(
                 {"item": item, "seed": owed.seed.fields, "inputs": inputs},
                 context=Context(
-                    agents=self._agents(item), max_rounds=self._plan.settings.max_rounds
+                    agents=self._agents(owed), max_rounds=self._plan.settings.max_rounds
                 ),
                 config={"recursion_limit": recursion_limit(self._plan.settings.max_rounds)},
             )
@@ -252,63 +245,44 @@ class Session:
             verdict = Verdict.model_validate(failure(error))
         kept = next((a for a in attempts if a.round == verdict.round), None)
         verdict, fingerprint = self._admission.admit(item, verdict, kept.messages if kept else ())
-        self._journal.settle(*self._settled_lines(item, attempts, verdict, fingerprint))
+        lines = settled_lines(self._plan.run, owed, attempts, verdict, fingerprint)
+        self._journal.settle(*lines)
         self._count(item, verdict)
 
     def _begin(self, owed: Owed) -> Json:
         """Return an item's inputs: drawn once and written down before its first call."""
-        if owed.inputs is not None:
-            return owed.inputs
         recipe, settings = self._plan.found.recipe, self._plan.settings
         inputs: Json = {"sample": owed.sample}
         try:
-            inputs = recipe.inputs(owed.seed.fields, owed.sample, settings.seed)
+            inputs = owed.inputs or recipe.inputs(owed.seed.fields, owed.sample, settings.seed)
         finally:
-            self._journal.write(("items", self._item_row(owed, inputs)))
+            self._journal.write(item_line(self._plan.run, owed, inputs))
         return inputs
 
-    def _agents(self, item: str) -> Agents:
+    def _agents(self, owed: Owed) -> Agents:
         plan = self._plan
         channels: dict[str, Channel] = {
             role: Channel(
-                role, plan.endpoints[role], self._journal, plan.roles[role], plan.settings.seed
+                role,
+                plan.endpoints[role],
+                self._journal,
+                plan.roles[role],
+                plan.settings.seed,
+                self._budget,
             )
             for role in ROLES
         }
         return Agents(
-            item, channels, plan.kit.prompts, plan.kit.rubric, plan.found.recipe.candidate
+            owed.item,
+            channels,
+            plan.kit.prompts,
+            plan.kit.rubric,
+            plan.found.recipe.candidate,
+            owed.opening,
         )
-
-    def _item_row(self, owed: Owed, inputs: Json) -> Json:
-        return {
-            "run": self._plan.run,
-            "item": owed.item,
-            "seed_id": owed.seed.id,
-            "sample": owed.sample,
-            "seed": owed.seed.fields,
-            "inputs": inputs,
-            "time": time.time(),
-        }
-
-    def _settled_lines(
-        self, item: str, attempts: list[Attempt], verdict: Verdict, fingerprint: str
-    ) -> list[Line]:
-        """Return an item's attempts, grades and verdict; the verdict last, for a torn write."""
-        place = {"run": self._plan.run, "item": item, "opening": 0}
-        lines: list[Line] = []
-        for attempt in attempts:
-            data = attempt.model_dump(mode="json")
-            grade = {key: data.pop(key) for key in ("grade", "accepted", "reason", "detail")}
-            at = {**place, "round": attempt.round}
-            lines.append(("attempts", data | at))
-            lines.append(("grades", {**at, "grading": 0, **grade}))
-        row = {**place, **verdict.model_dump(), "fingerprint": fingerprint, "time": time.time()}
-        lines.append(("verdicts", row))
-        return lines
 
     def _count(self, item: str, verdict: Verdict) -> None:
         tally = self._tally
-        self._settled.add(item)
         tally.verdicts[verdict.verdict] += 1
         if verdict.reason:
             tally.reasons[verdict.reason] += 1
@@ -333,23 +307,18 @@ class Session:
         if tally.cost_usd is not None:
             tally.cost_usd = None if reply.cost_usd is None else tally.cost_usd + reply.cost_usd
 
-    def _session_row(self) -> Line:
-        return "sessions", {
-            "rid": self._writer.row_id(),
-            "run": self._plan.run,
-            "session": f"{self._begun:.6f}",
-            "time": time.time(),
-            "seconds": self._tally.seconds,
-            "stopped_by": self._stopped_by,
-            "settings": self._plan.settings.model_dump(mode="json", include=_TOLD),
-        }
+    def _mark(self) -> None:
+        """Note in the store how far this session has come."""
+        if not self._journal.silent:
+            rid, seconds = self._writer.row_id(), self._tally.seconds
+            line = session_line(self._plan, rid, self._begun, seconds, self._stopped_by)
+            self._journal.write(line)
 
     async def _heartbeat(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT)
             self._tell("counts", counts=self._tally.as_dict())
-            if not self._journal.silent:
-                self._journal.write(self._session_row())
+            self._mark()
 
     def _tell(self, kind: Any, **data: Any) -> None:
         self._progress.event(Event(kind=kind, run=self._plan.run, at=time.time(), data=data))
@@ -389,14 +358,20 @@ class Session:
         if self._stopped_by == "interrupt":
             self._cancel()
             return
-        self._stopped_by = "interrupt"
+        self._wind_up("interrupt", "; press again to stop at once")
+
+    def _wind_up(self, why: StoppedBy, hint: str = "") -> None:
+        """Start nothing new; what is in flight gets a while, then it is left for a resume."""
+        if self._stopped_by and why != "interrupt":
+            return  # it is ending already
+        self._stopped_by = why
         self._wake()
-        self._note(f"stopping: items in flight get {GRACE:.0f} s; press again to stop at once")
+        self._note(f"stopping: items in flight get {GRACE:.0f} s{hint}")
         asyncio.get_running_loop().call_later(GRACE, self._cancel)
 
     def _result(self) -> Ending:
         plan = self._plan
-        if self._new and self._journal.silent:
+        if self._feed.new and self._journal.silent:
             counts: Json = dict.fromkeys(COUNT_KEYS, 0)
             counts |= {"run": self._tally.run, "recipe": self._tally.recipe}
         else:
@@ -412,12 +387,6 @@ class Session:
             return 0
         if self._stopped_by == "items":
             return 3 if settings.accept else 0
+        if self._stopped_by in ("budget", "seconds"):
+            return 3
         return 3 if settings.accept or settings.items else 0
-
-
-_TOLD = {"accept", "items", "per_seed", "max_rounds", "concurrency"}
-
-
-def item_id(seed: Seed, sample: int) -> str:
-    """Return an item's name, from its seed's content and sample index: 12 hex digits."""
-    return digest([seed.id, sample], 6)

@@ -15,7 +15,8 @@ except al.UserError as error:
 for verdict in ("accepted", "rejected"):
     print(f"\n=== {verdict} ===")
     for row in run.items(verdict):
-        print(f"\n[{row['item'][:6]}] {row['detail'] or 'score ' + str(row['score'])}")
+        why = row["detail"] or f"score {row['score']:.2f}"
+        print(f"\n[{row['item'][:6]}] {why}")
         print(f"  Q {row['candidate']['question']}\n  A {row['candidate']['answer']}")
 count = run.export("demo/qa.jsonl", shape="messages")
 print(f"\n{run}\n{count} examples in demo/qa.jsonl, for instance:")

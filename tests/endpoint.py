@@ -59,6 +59,7 @@ class Endpoint:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._ready = threading.Event()
+        self._arrived = threading.Condition()
         self._port = 0
 
     @property
@@ -69,9 +70,16 @@ class Endpoint:
     def requests(self) -> int:
         return len(self.bodies)
 
+    def wait_for(self, requests: int) -> None:
+        """Wait until so many requests have come."""
+        with self._arrived:
+            assert self._arrived.wait_for(lambda: len(self.bodies) >= requests, 30)
+
     async def _chat(self, request: web.Request) -> web.Response:
         body = await request.json()
-        self.bodies.append(body)
+        with self._arrived:
+            self.bodies.append(body)
+            self._arrived.notify_all()
         self.headers.append(dict(request.headers))
         self._busy += 1
         self.peak = max(self.peak, self._busy)
@@ -95,7 +103,7 @@ class Endpoint:
         app = web.Application(client_max_size=2**24)
         app.router.add_post("/v1/chat/completions", self._chat)
         app.router.add_post("/{before:.*}/messages", self._anthropic)
-        runner = web.AppRunner(app)
+        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()

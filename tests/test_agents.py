@@ -309,7 +309,8 @@ def test_a_run_needs_no_network_and_costs_nothing_with_a_script(tmp_path: Path) 
 def test_once_logprobs_have_come_a_refusal_costs_one_item_and_no_other_scale(
     tmp_path: Path,
 ) -> None:
-    answers: list[Any] = [token(Yes=1.0), RefusedRequest("context too long"), token(Yes=1.0), token(Yes=1.0)]
+    yes = token(Yes=1.0)
+    answers: list[Any] = [yes, RefusedRequest("context too long"), yes, yes]
     run = play(tmp_path, agent(ask=answers), seeds=SEEDS[:4], **LOGPROBS)
     assert (run.counts["accepted"], run.counts["failed"]) == (3, 1)
     assert {row["grade"]["marks"][0]["how"] for row in run.items()} == {"logprobs"}

@@ -324,10 +324,7 @@ def test_nobody_there_leaves_no_store_behind(
     assert store_files(tmp_path) == []
 
 
-def test_an_endpoint_that_dies_stops_the_run_and_loses_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("agentloop.models.limits.PATIENCE", 0.2)
+def test_an_endpoint_that_dies_stops_the_run_and_loses_nothing(tmp_path: Path) -> None:
     dead = threading.Event()
     refused = TransientError("`http://x`", connected=False)
     model = agent(critique=lambda _: refused if dead.is_set() else marks())
@@ -337,7 +334,7 @@ def test_an_endpoint_that_dies_stops_the_run_and_loses_nothing(
             dead.set()
 
     with pytest.raises(UnreachableError):
-        play(tmp_path, model, seeds=SEEDS[:5], progress=die)
+        play(tmp_path, model, seeds=SEEDS[:5], progress=die, patience=0.2)
     counts = Store(tmp_path / "qa.duckdb").counts()
     assert (counts["accepted"], counts["stopped_by"]) == (2, "endpoint")
     run = play(tmp_path, agent(), seeds=SEEDS[:5])

@@ -31,6 +31,10 @@ _what = _options(
     click.option("--per-seed", type=int, metavar="N", help="use a seed up to N times  [4]"),
     click.option("--run", "run_name", metavar="NAME", help="the run's name  [the recipe's]"),
     click.option(
+        "--fork", metavar="NAME", help="a new run that takes over the run's replies that still fit"
+    ),
+    click.option("--retry", metavar="LIST", help="open items again: failed,ungradable"),
+    click.option(
         "--map", "mapping", multiple=True, metavar="A=B", help="the recipe's field A is B"
     ),
 )
@@ -46,7 +50,13 @@ _how = _options(
     click.option("--rubric", metavar="FILE", help="your rubric.yaml"),
     click.option("--prompts", metavar="DIR", help="your prompts, before the recipe's"),
     click.option("--max-rounds", type=int, metavar="R", help="revisions of one item  [2]"),
-    click.option("--concurrency", type=int, metavar="K", help="items in flight  [16; local: 4]"),
+    click.option("--concurrency", type=int, metavar="K", help="items in flight  [16; local: 2]"),
+    click.option("--budget-usd", type=float, metavar="USD", help="spend no more than this"),
+    click.option("--max-seconds", type=float, metavar="S", help="stop after so many seconds"),
+    click.option(
+        "--patience", type=float, metavar="S", help="wait so long for a dead endpoint  [300]"
+    ),
+    click.option("--dry-run", is_flag=True, help="print the plan and its cost; make no call"),
     click.option(
         "--seed", type=int, metavar="N", help="makes choices and sampling repeatable  [0]"
     ),
@@ -61,7 +71,12 @@ _how = _options(
 @_models
 @_how
 def run(
-    recipe: str, run_name: str | None, mapping: tuple[str, ...], as_json: bool, **given: Any
+    recipe: str,
+    run_name: str | None,
+    mapping: tuple[str, ...],
+    as_json: bool,
+    dry_run: bool,
+    **given: Any,
 ) -> int:
     """Run RECIPE over seeds; started again with the same store, it goes on.
 
@@ -70,11 +85,15 @@ def run(
     import asyncio
 
     from agentloop.errors import AgentloopError
-    from agentloop.runner import arun
+    from agentloop.runner import arun, dry_run_of
     from agentloop.seeds import mapping_of
 
     settings = {**given, "run": run_name, "map": mapping_of(mapping) or None}
     progress = settings.pop("progress")
+    if dry_run:
+        expected = dry_run_of(recipe, **settings)
+        click.echo(json.dumps(expected.as_dict()) if as_json else expected.told())
+        return 0
     try:
         result = asyncio.run(arun(recipe, progress=progress or "auto", **settings))
     except AgentloopError as error:
@@ -89,13 +108,21 @@ def run(
     return result.exit_code
 
 
+_WAY_ON = {
+    "seeds": "more seeds, or a higher `--per-seed`,",
+    "items": "a higher `--items`",
+    "budget": "a higher `--budget-usd`",
+    "seconds": "more `--max-seconds`",
+}
+
+
 def _next_step(result: Any) -> str:
     store, counts = result.store, result.counts
     if result.stopped_by == "interrupt":
         return f"interrupted; the same command goes on where it stopped ({store})"
     if result.exit_code == 3:
         return (
-            f"stopped short by {result.stopped_by} with {counts['accepted']} accepted; more seeds, "
-            "a higher `--per-seed` or `--items` and the same command go on"
+            f"stopped short by {result.stopped_by} with {counts['accepted']} accepted; "
+            f"{_WAY_ON[result.stopped_by]} and the same command go on"
         )
     return f"export them: agentloop export {store} --run {result.name} -o FILE.jsonl"

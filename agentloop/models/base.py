@@ -122,11 +122,23 @@ class Journal(Protocol):
     def recall(self, item: str, key: CallKey, digest: str) -> Reply | None:
         """Return the journaled reply when key and digest agree."""
 
-    def record(self, item: str, key: CallKey, digest: str, model: str, reply: Reply) -> None:
+    def announce(self, item: str, key: CallKey, usd: float) -> str:
+        """Make safe, before a call is sent, what it may cost; return the name of its row."""
+
+    def record(
+        self, item: str, key: CallKey, digest: str, model: str, reply: Reply, rid: str = ""
+    ) -> None:
         """Make a reply safe before anyone sees it."""
 
     def record_failure(
-        self, item: str, key: CallKey, digest: str, model: str, error: Exception, tries: int
+        self,
+        item: str,
+        key: CallKey,
+        digest: str,
+        model: str,
+        error: Exception,
+        tries: int,
+        rid: str = "",
     ) -> None:
         """Write down a call that got no reply, for its requests were sent."""
 
@@ -136,6 +148,10 @@ class NoJournal:
 
     def recall(self, *_: Any) -> None:
         """Know nothing."""
+
+    def announce(self, *_: Any) -> str:
+        """Keep nothing."""
+        return ""
 
     def record(self, *_: Any) -> None:
         """Keep nothing."""

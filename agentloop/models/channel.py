@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 
 import orjson
 
-from agentloop.errors import ModelError, RefusedRequest
+from agentloop.errors import ModelError, RefusedRequest, SettingsError
 from agentloop.models.base import (
     STRUCTURED,
     CallKey,
@@ -23,7 +23,9 @@ from agentloop.models.base import (
     Structured,
     Traits,
 )
+from agentloop.models.budget import Budget, worst_case
 from agentloop.models.limits import Limits
+from agentloop.models.prices import Price
 from agentloop.records import Json
 
 TOP_LOGPROBS = 20
@@ -78,6 +80,22 @@ class Endpoint:
     def name(self) -> str:
         """The model as the user named it."""
         return self.limits.model.name
+
+    @property
+    def price(self) -> Price | None:
+        """What its tokens cost; None when nobody knows."""
+        found = getattr(self.limits.model, "price", None)
+        return found if isinstance(found, Price) else None
+
+    def known_price(self) -> Price:
+        """Return the price; SettingsError with the way out when nobody knows it."""
+        if self.price is None:
+            raise SettingsError(
+                f"a budget needs the price of `{self.name}`, which is unknown: write it into "
+                f'`agentloop.toml` as [prices."{self.name}"] with `input` and `output` in USD per '
+                "million tokens"
+            )
+        return self.price
 
     @property
     def identity(self) -> Json:
@@ -137,13 +155,20 @@ class Channel:
     """One role of one run."""
 
     def __init__(
-        self, role: str, endpoint: Endpoint, journal: Journal, settings: RoleSettings, seed: int
+        self,
+        role: str,
+        endpoint: Endpoint,
+        journal: Journal,
+        settings: RoleSettings,
+        seed: int,
+        budget: Budget | None = None,
     ):
         self.role = role
         self.endpoint = endpoint
         self.settings = settings
         self._journal = journal
         self._seed = seed
+        self._budget = budget
 
     async def ask(
         self,
@@ -156,7 +181,7 @@ class Channel:
         temperature: float | None = None,
         logprobs: bool = False,
     ) -> Reply:
-        """Answer from the journal, or ask and journal. Raises ModelError."""
+        """Answer from the journal, or ask and journal. Raises ModelError or BudgetReached."""
         own = self.settings
         request = Request(
             messages=messages,
@@ -171,13 +196,39 @@ class Channel:
         digest = request.digest(self.endpoint.identity)
         if known := self._journal.recall(item, key, digest):
             return known
+        if self._budget is None:
+            return await self._send(item, key, digest, request)
+        return await self._send_within(self._budget, item, key, digest, request)
+
+    async def _send(
+        self, item: str, key: CallKey, digest: str, request: Request, rid: str = ""
+    ) -> Reply:
+        name = self.endpoint.name
         try:
             reply = await self.endpoint.complete(request)
         except ModelError as error:
-            self._journal.record_failure(item, key, digest, self.endpoint.name, error, error.tries)
+            self._journal.record_failure(item, key, digest, name, error, error.tries, rid)
             raise
-        self._journal.record(item, key, digest, self.endpoint.name, reply)
+        self._journal.record(item, key, digest, name, reply, rid)
         return reply
+
+    async def _send_within(
+        self, budget: Budget, item: str, key: CallKey, digest: str, request: Request
+    ) -> Reply:
+        """Set the worst case aside, and make that safe, before anything is sent."""
+        amount = worst_case(request, self.endpoint.known_price())
+        await budget.reserve(amount)
+        cost = amount  # what a call that is cut off is booked at
+        try:
+            rid = self._journal.announce(item, key, amount)
+            reply = await self._send(item, key, digest, request, rid)
+            cost = amount if reply.cost_usd is None else reply.cost_usd
+            return reply
+        except ModelError:
+            cost = 0.0
+            raise
+        finally:
+            budget.settle(amount, cost)
 
 
 def call_seed(seed: int, item: str, key: CallKey) -> int:

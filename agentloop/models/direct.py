@@ -49,7 +49,7 @@ class DirectModel:
         self._base_url = base_url.rstrip("/")
         self._api_key = api_key
         self._key_variable = key_variable
-        self._price = price
+        self.price = price
         self._session: aiohttp.ClientSession | None = None
 
     async def complete(self, request: Request, structured: Structured) -> Reply:
@@ -83,7 +83,7 @@ class DirectModel:
         if status != 200:
             raise self._failure(status, raw, headers.get("retry-after"))
         data = load_json(raw, where)
-        return read_completion(data, where, self._price, time.perf_counter() - start)
+        return read_completion(data, where, self.price, time.perf_counter() - start)
 
     def _failure(self, status: int, raw: bytes, wish: str | None) -> ModelError:
         said = error_message(raw)

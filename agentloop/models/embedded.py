@@ -40,6 +40,7 @@ class EmbeddedModel:
     def __init__(self, name: str, path: Path, sha256: str):
         self.name = name
         self.identity: Json = {"model": name, "weights": sha256}
+        self.price = FREE
         self._path = path
         self._server: subprocess.Popen[bytes] | None = None
         self._client: DirectModel | None = None

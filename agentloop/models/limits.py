@@ -1,81 +1,260 @@
-"""Concurrency and retries: the one layer that owns them.
+"""Limits and retries: the one layer that owns them.
 
-Enters: a model and how many calls it may have in flight. Leaves: its replies, with the number of
-requests each took. Refuses to know: prices, roles, what is being asked.
+Enters: a model, how many calls it may have in flight, what it may be asked in a minute, how long a
+silence is waited out. Leaves: its replies, with the number of requests each took. Refuses to know:
+prices, roles, what is being asked.
+
+A call goes in at the gate for each of its tries and comes out after it; while it waits, as a refusal's
+`Retry-After` or its own back-off says, others go. How many may be inside, and whether anybody listens at
+all, is learnt from what becomes of them (`breaker`); how many may go in a minute is set (`rate`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+from collections import deque
+from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 
 from agentloop.errors import ModelError, TransientError, UnreachableError
 from agentloop.models.base import Model, Reply, Request, Structured
+from agentloop.models.breaker import Breaker, Width
+from agentloop.models.rate import UNLIMITED, Booking, Pace, Rate
 
 MAX_TRIES = 6
 BACKOFF = 0.5  # seconds before the second try; doubles, jittered
 MAX_WAIT = 30.0
 FIRST_PATIENCE = 10.0  # seconds until an endpoint that never answered is called unreachable
-PATIENCE = 300.0  # seconds once it has answered
+PATIENCE = 300.0  # seconds of one silence, once it has answered; no longer wish is granted either
+
+Waiter = tuple["Turn", asyncio.Future[str]]
+"""A call at the gate, and what wakes it: an empty word to go in, else the reason to give up."""
+
+
+class Turn:
+    """One call on its way through its tries."""
+
+    __slots__ = ("beside", "booking", "inside", "probe", "sent", "tokens", "tries", "waited")
+
+    def __init__(self, tokens: int):
+        self.tokens = tokens
+        self.tries = 0
+        """Requests sent."""
+        self.waited = False
+        """Whether it has been inside before."""
+        self.inside = False
+        self.probe = False
+        self.sent = 0.0
+        self.beside = 0
+        """Calls inside when it was sent, itself included."""
+        self.booking: Booking | None = None
+
+
+class Gate:
+    """Who may send now: first those who have waited for another try, then those who are new."""
+
+    def __init__(self, width: Width, pace: Pace, breaker: Breaker):
+        self.inside = 0
+        self._width = width
+        self._pace = pace
+        self._breaker = breaker
+        self._again: deque[Waiter] = deque()
+        self._new: deque[Waiter] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def enter(self, turn: Turn) -> None:
+        """Wait until the call may send; UnreachableError once those who wait are told to give up."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        first = not self._again and (turn.waited or not self._new)
+        if first and self._delay(turn, now) <= 0.0:
+            self._let(turn, now)
+            return
+        future: asyncio.Future[str] = loop.create_future()
+        (self._again if turn.waited else self._new).append((turn, future))
+        self._pump()
+        try:
+            bad_news = await future
+        except BaseException:
+            if turn.inside:  # cancelled when it had just been let in
+                self.leave(turn)
+            else:
+                self._pump()
+            raise
+        if bad_news:
+            raise unreachable(bad_news, turn)
+
+    def leave(self, turn: Turn) -> None:
+        """Make way for others."""
+        turn.inside = False
+        self.inside -= 1
+        if turn.probe:
+            self._breaker.left()
+        if self._again or self._new:
+            self._pump()
+
+    def send_away(self, bad_news: str) -> None:
+        """Make all who wait give up, at once."""
+        for queue in (self._again, self._new):
+            for _, future in queue:
+                if not future.done():
+                    future.set_result(bad_news)
+            queue.clear()
+
+    def _delay(self, turn: Turn, now: float) -> float:
+        """Return the seconds until a call may go in; inf when only another's leaving can tell."""
+        if self.inside >= self._width.calls:
+            return inf
+        delay = self._breaker.delay(now)
+        return delay if delay > 0.0 else self._pace.delay(now, turn.tokens)
+
+    def _let(self, turn: Turn, now: float) -> None:
+        self.inside += 1
+        turn.inside = turn.waited = True
+        turn.sent, turn.beside = now, self.inside
+        turn.probe = self._breaker.let()
+        turn.booking = self._pace.book(now, turn.tokens)
+
+    def _pump(self) -> None:
+        """Let in whoever may go, and come back when the next one may."""
+        while (queue := self._queue()) is not None:
+            turn, future = queue[0]
+            loop = future.get_loop()
+            now = loop.time()
+            delay = self._delay(turn, now)
+            if delay > 0.0:
+                self._come_back(loop, now + delay)
+                return
+            queue.popleft()
+            self._let(turn, now)
+            future.set_result("")
+        self._forget_timer()
+
+    def _queue(self) -> deque[Waiter] | None:
+        """Return the queue whose head is next, having dropped those who were cancelled."""
+        for queue in (self._again, self._new):
+            while queue and queue[0][1].done():
+                queue.popleft()
+            if queue:
+                return queue
+        return None
+
+    def _come_back(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
+        if when == inf or (self._timer is not None and self._timer.when() <= when):
+            return  # an early timer looks again, and sets another
+        self._forget_timer()
+        self._timer = loop.call_at(when, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        self._pump()
+
+    def _forget_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 class Limits:
-    """A model behind a limit of calls in flight, with jittered back-off."""
+    """A model behind limits that adapt, with jittered back-off and patience.
 
-    def __init__(self, model: Model, concurrency: int):
+    `note` is called with one line for the person who watches, when a silence begins and when it ends.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        concurrency: int,
+        *,
+        rate: Rate = UNLIMITED,
+        patience: float = PATIENCE,
+        note: Callable[[str], None] = lambda _: None,
+    ):
         self.model = model
         self.concurrency = concurrency
-        self._slots = asyncio.Semaphore(concurrency)
-        self._answered = False
+        self.note = note
+        self._patience = patience
+        self._pace = Pace(rate)
+        self._width = Width(concurrency)
+        self._breaker = Breaker(min(FIRST_PATIENCE, patience), patience)
+        self._gate = Gate(self._width, self._pace, self._breaker)
+        self._where = ""
 
     async def complete(self, request: Request, structured: Structured) -> Reply:
         """Answer, trying again what is worth it; a ModelError carries the `tries` it took."""
-        async with self._slots:
-            return await self._try(request, structured)
-
-    async def _try(self, request: Request, structured: Structured) -> Reply:
-        loop = asyncio.get_running_loop()
-        start = loop.time()
-        tries = refused = 0
+        turn = Turn(self._pace.estimate(request))
         while True:
-            tries += 1
+            await self._gate.enter(turn)
             try:
                 reply = await self.model.complete(request, structured)
             except TransientError as error:
-                self._answered |= error.connected
-                tries -= not error.connected  # no request was sent
-                refused += not error.connected
-                wait = self._wait(error, tries, refused, loop.time() - start)
-                await asyncio.sleep(wait)
+                wait, rest = self._failed(error, turn)
+                if rest:
+                    await asyncio.sleep(rest)
             except ModelError as error:
-                self._answered = True
-                error.tries = tries
+                self._answered(turn, tokens=0)
+                error.tries = turn.tries
                 raise
             else:
-                self._answered = True
-                return replace(reply, tries=tries)
+                took = reply.usage.prompt_tokens + reply.usage.completion_tokens
+                now = self._answered(turn, tokens=took or None)
+                kind = (request.max_tokens, request.top_logprobs)
+                load = max(turn.beside, self._gate.inside)
+                self._width.served(kind, now - turn.sent, load, now)
+                return reply if reply.tries == turn.tries else replace(reply, tries=turn.tries)
+            finally:
+                self._gate.leave(turn)
+            if wait > rest:
+                await asyncio.sleep(wait - rest)
 
-    def _wait(self, error: TransientError, tries: int, refused: int, waited: float) -> float:
-        """Return the pause before the next try, or raise when it is not worth one.
+    def _answered(self, turn: Turn, tokens: int | None) -> float:
+        """Take note of an answer, and of the tokens it took where they are known; return the time."""
+        now = asyncio.get_running_loop().time()
+        turn.tries += 1
+        if tokens is not None:
+            self._pace.settle(turn.booking, tokens)
+        if self._breaker.answered(turn.probe, now):
+            self.note(f"{self._where} answers again")
+        return now
 
-        `tries` were sent; `refused` found nobody who listened.
+    def _failed(self, error: TransientError, turn: Turn) -> tuple[float, float]:
+        """Return the seconds until another try, and for how many its place stays empty.
+
+        Raises what ends the call when it is not worth another try.
         """
-        patience = PATIENCE if self._answered else FIRST_PATIENCE
-        if not error.connected and waited >= patience:
-            unreachable = UnreachableError(
-                f"nobody answers at {error} (waited {waited:.0f} s): is the server running?"
-            )
-            unreachable.tries = tries
-            raise unreachable from error
-        if error.connected and tries >= MAX_TRIES:
-            error.tries = tries
+        if not error.connected:
+            self._nobody(error, turn)
+            return 0.0, 0.0  # the gate knows when somebody may knock
+        now = self._answered(turn, tokens=0 if error.busy else None)
+        if error.busy:
+            self._width.refused(turn.sent, self._gate.inside, now)
+        wish = error.retry_after or 0.0
+        if turn.tries >= MAX_TRIES or wish > max(PATIENCE, self._patience):
+            error.tries = turn.tries
             raise error
-        backoff = min(MAX_WAIT, BACKOFF * 2.0 ** (tries + refused - 1)) * random.uniform(0.5, 1.0)
-        if error.connected:
-            wish = error.retry_after or 0.0
-            if wish > PATIENCE:
-                error.tries = tries
-                raise error
-            return max(backoff, wish)
-        return min(backoff, max(0.1, patience - waited))
+        backoff = min(MAX_WAIT, BACKOFF * 2.0 ** (turn.tries - 1)) * random.uniform(0.5, 1.0)
+        rest = self._width.rest if error.busy else 0.0
+        return max(backoff, wish, rest), rest
+
+    def _nobody(self, error: TransientError, turn: Turn) -> None:
+        """Take note that nobody listened; UnreachableError for all when that has lasted too long."""
+        now = asyncio.get_running_loop().time()
+        self._pace.settle(turn.booking, 0, sent=False)
+        silence = self._breaker.refused(turn.probe, turn.sent, now)
+        if silence == "begins":
+            self._where = str(error)
+            self.note(f"nobody answers at {error}: waiting up to {self._breaker.patience:.0f} s")
+        if silence == "over":
+            waited = self._breaker.patience
+            bad_news = f"nobody answers at {error} (waited {waited:.0f} s): is the server running?"
+            self._gate.send_away(bad_news)
+            raise unreachable(bad_news, turn) from error
+
+
+def unreachable(bad_news: str, turn: Turn) -> UnreachableError:
+    """Return the error of a call that gives up."""
+    error = UnreachableError(bad_news)
+    error.tries = turn.tries
+    return error

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 from agentloop.errors import RefusedRequest
 from agentloop.models.base import Reply, Request, Structured
+from agentloop.models.prices import FREE, Price
 from agentloop.records import Json, Usage
 
 Script = Callable[[Request], "str | Reply | Exception"] | Iterable["str | Reply | Exception"]
@@ -21,9 +22,10 @@ Script = Callable[[Request], "str | Reply | Exception"] | Iterable["str | Reply 
 class ScriptedModel:
     """Answers from a list or a callable; an exception in the script is raised."""
 
-    def __init__(self, script: Script, *, name: str = "scripted/model"):
+    def __init__(self, script: Script, *, name: str = "scripted/model", price: Price | None = FREE):
         self.name = name
         self.identity: Json = {"model": name, "endpoint": None}
+        self.price = price
         self.requests: list[Request] = []
         self._answer = script if callable(script) else _in_order(iter(script))
 
@@ -37,7 +39,8 @@ class ScriptedModel:
             return answer
         prompt = sum(len(m["content"]) for m in request.messages)
         usage = Usage(prompt_tokens=prompt // 4, completion_tokens=len(answer) // 4)
-        return Reply(text=answer, usage=usage, cost_usd=0.0)
+        cost = None if self.price is None else self.price.cost(usage)
+        return Reply(text=answer, usage=usage, cost_usd=cost)
 
     async def aclose(self) -> None:
         """Do nothing."""

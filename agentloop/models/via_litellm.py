@@ -77,7 +77,7 @@ class LitellmModel:
         self.identity: Json = {"model": name, "endpoint": base_url}
         self._base_url = base_url
         self._api_key = api_key
-        self._price = price
+        self.price = price
         self._speaks_openai = speaks_openai
 
     async def complete(self, request: Request, structured: Structured) -> Reply:
@@ -99,7 +99,7 @@ class LitellmModel:
         except Exception as error:
             raise self._sorted(error) from error
         data = response.model_dump() if response is not None else None
-        return read_completion(data, self._where, self._price, time.perf_counter() - start)
+        return read_completion(data, self._where, self.price, time.perf_counter() - start)
 
     async def aclose(self) -> None:
         """Close litellm's pooled clients."""

@@ -18,10 +18,11 @@ import orjson
 
 from agentloop.errors import AccessError, ModelError, RefusedRequest, TransientError
 from agentloop.models.base import Reply, Request, Structured
-from agentloop.models.prices import Price
+from agentloop.models.prices import FREE, Price
 from agentloop.records import Json, Usage
 
 TRANSIENT = frozenset({408, 409, 425, 429})
+BUSY = frozenset({429, 503, 529})
 _KEY = re.compile(r"\b(?:sk|key|pk|rk|gsk|xai)-[\w*.-]{4,}")
 
 
@@ -56,7 +57,10 @@ def load_json(raw: bytes, where: str) -> Any:
 
 
 def read_completion(data: Any, where: str, price: Price | None, latency: float) -> Reply:
-    """Return the reply in a chat completion; TransientError for anything else."""
+    """Return the reply in a chat completion; TransientError for anything else.
+
+    Its cost is unknown, never zero, when the endpoint does not say what was used.
+    """
     try:
         choice = data["choices"][0]
         message = choice["message"]
@@ -74,7 +78,7 @@ def read_completion(data: Any, where: str, price: Price | None, latency: float) 
         text=text,
         finish_reason=str(ended or "stop"),
         usage=usage,
-        cost_usd=price.cost(usage) if price else None,
+        cost_usd=price.cost(usage) if price and (usage != Usage() or price == FREE) else None,
         logprobs=logprobs,
         latency=latency,
         raw=raw,
@@ -140,7 +144,11 @@ def failure(
     """Return the error for a status other than 200; `wish` is the Retry-After header."""
     said = redact(" ".join(said.split())[:200])
     if status in TRANSIENT or status >= 500:
-        return TransientError(f"{where} answered {status}: {said}", retry_after=retry_after(wish))
+        return TransientError(
+            f"{where} answered {status}: {said}",
+            retry_after=retry_after(wish),
+            busy=status in BUSY,
+        )
     if status in (401, 403):
         return AccessError(f"{where} refuses access ({status}): {said}")
     if status == 404:

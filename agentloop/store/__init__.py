@@ -20,7 +20,7 @@ from agentloop.errors import StoreError, boundary, did_you_mean
 from agentloop.filelock import FileLock
 from agentloop.records import Attempt, CheckResult, Item, Json, Seed, Verdict, VerdictName
 from agentloop.store.files import Files, connect, fold, prepare
-from agentloop.store.schema import EXAMPLES, check_version
+from agentloop.store.schema import EXAMPLES, MIGRATIONS, check_version
 from agentloop.store.story import Story
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ COUNT_KEYS = [
     "prompt_tokens",
     "completion_tokens",
     "cost_usd",
+    "unsettled_usd",
     "seconds",
     "stopped_by",
 ]
@@ -57,15 +58,14 @@ class Store:
         self.path = Path(path)
         if not self.path.is_file():
             raise StoreError(f"there is no store `{self.path}`")
-        self._catch_up()
         with connect(self.path, write=False) as connection:
-            check_version(connection, str(self.path))
-
-    def _catch_up(self) -> None:
-        """Fold what a dead run left; a living run folds by itself."""
+            version = check_version(connection, str(self.path))
         files = Files(self.path)
-        if not files.pending:
-            return
+        if files.pending or version < len(MIGRATIONS):
+            self._catch_up(files)
+
+    def _catch_up(self, files: Files) -> None:
+        """Bring up an old store, and fold what a dead run left; a living run folds by itself."""
         lock = FileLock(files.lock)
         try:
             if lock.acquire():
@@ -177,7 +177,7 @@ class Store:
                 calls=_dicts(
                     connection,
                     "SELECT key, model, answered, finish_reason, prompt_tokens, completion_tokens, "
-                    "cost_usd, latency, tries, error, digest FROM calls "
+                    "cost_usd, latency, tries, error, digest, raw->>'from_run' AS from_run FROM calls "
                     "WHERE run = ? AND item = ? ORDER BY time, key",
                     run,
                     item,
@@ -197,9 +197,9 @@ def read_counts(connection: duckdb.DuckDBPyConnection, run: str) -> Json:
         ).fetchall()
     )
     calls = connection.execute(
-        "SELECT count(*) FILTER (answered), coalesce(sum(tries), 0), "
+        "SELECT count(*) FILTER (answered AND tries > 0), coalesce(sum(tries), 0), "
         "coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0), "
-        "CASE WHEN count(*) FILTER (answered AND cost_usd IS NULL) > 0 THEN NULL "
+        "CASE WHEN count(*) FILTER (answered AND tries > 0 AND cost_usd IS NULL) > 0 THEN NULL "
         "ELSE coalesce(sum(cost_usd), 0) END FROM calls WHERE run = ?",
         [run],
     ).fetchall()[0]
@@ -215,6 +215,12 @@ def read_counts(connection: duckdb.DuckDBPyConnection, run: str) -> Json:
         "prompt_tokens": int(calls[2]),
         "completion_tokens": int(calls[3]),
         "cost_usd": calls[4],
+        "unsettled_usd": _one(
+            connection,
+            "SELECT coalesce(sum(usd), 0) FROM reservations r WHERE run = ? "
+            "AND NOT EXISTS (SELECT 1 FROM calls c WHERE c.rid = r.rid)",
+            run,
+        ),
         "seconds": round(seconds, 3),
         "stopped_by": stopped_by,
     }

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentloop.models.base import CallKey, Reply
 from agentloop.records import Json, Usage
@@ -22,14 +22,21 @@ Line = tuple[str, Json]
 OnCall = Callable[[Reply | None, int], None]
 """Called with the reply, or None, and the requests that were sent for it."""
 
-UNSETTLED = """
-SELECT c.item, c.key, c.digest, c.text, c.finish_reason, c.logprobs, c.prompt_tokens,
-       c.completion_tokens, c.cached_tokens, c.reasoning_tokens, c.cost_usd, c.tries, c.latency, c.raw
-FROM calls c
-WHERE c.run = ? AND c.answered
-  AND NOT EXISTS (SELECT 1 FROM examples e WHERE e.run = c.run AND e.item = c.item AND e.grading = 0)
-ORDER BY c.time
+REPLIES = """
+SELECT run, item, key, digest, tries, text, finish_reason, logprobs, prompt_tokens, completion_tokens,
+       cached_tokens, reasoning_tokens, cost_usd, latency, raw
+FROM calls
+WHERE run IN (SELECT unnest($runs)) AND item IN (SELECT unnest($items)) AND answered
+ORDER BY time
 """
+
+
+class Known(NamedTuple):
+    """A reply of an earlier session, or of a run that this one was forked from."""
+
+    run: str
+    digest: str
+    reply: Reply
 
 
 class RunJournal:
@@ -42,42 +49,54 @@ class RunJournal:
     def __init__(self, writer: Writer, run: str, *, on_call: OnCall = lambda *_: None):
         self.run = run
         self.silent = True
+        """Whether nothing was answered and nothing settled yet."""
         self._writer = writer
         self._on_call = on_call
         self._held: list[Line] | None = None
-        self._known: dict[tuple[str, str], tuple[str, Reply]] = {}
+        self._known: dict[str, dict[str, list[Known]]] = {}
+        self._borrowed: dict[str, set[str]] = {}
         self._asked: dict[str, set[CallKey]] = {}
 
     def hold(self, *lines: Line) -> None:
         """Keep lines back until the first reply or verdict."""
         self._held = [*(self._held or []), *lines]
 
-    def load(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Read the replies of items that have no verdict."""
-        for row in connection.execute(UNSETTLED, [self.run]).fetchall():
-            self._known[row[0], row[1]] = (row[2], _reply(row[3:]))
+    def load(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        items: Sequence[str],
+        ancestors: Sequence[str] = (),
+    ) -> None:
+        """Read the replies that items got in this run, and in those that it was forked from."""
+        values = {"runs": [self.run, *ancestors], "items": list(items)}
+        for run, item, key, digest, tries, *reply in connection.execute(REPLIES, values).fetchall():
+            if not tries:  # answered from an ancestor, whose row holds the reply
+                self._borrowed.setdefault(item, set()).add(key)
+                continue
+            found = Known(run, digest, _reply(tries, *reply))
+            self._known.setdefault(item, {}).setdefault(key, []).append(found)
 
     def write(self, *lines: Line) -> None:
         """Make lines safe, or keep them back while nothing was answered yet."""
         if self._held is not None:
             self._held.extend(lines)
         else:
-            self.silent = False
             self._writer.append(*lines)
 
     def settle(self, *lines: Line) -> None:
         """Make an item's attempts, grades and verdict safe, and drop what was kept for it."""
         self._release()
+        self.silent = False
         self.write(*lines)
         item = lines[-1][1]["item"]
-        for key in self._asked.pop(item, ()):
-            self._known.pop((item, str(key)), None)
+        self._known.pop(item, None)
+        self._borrowed.pop(item, None)
+        self._asked.pop(item, None)
 
     def _release(self) -> None:
         """Write what was held back."""
         if self._held:
             self._writer.append(*self._held)
-            self.silent = False
         self._held = None
 
     def recall(self, item: str, key: CallKey, digest: str) -> Reply | None:
@@ -85,12 +104,34 @@ class RunJournal:
         asked = self._asked.setdefault(item, set())
         assert key not in asked, f"two calls of item {item} share the key {key}"
         asked.add(key)
-        known = self._known.get((item, str(key)))
-        return known[1] if known and known[0] == digest else None
+        for known in self._known.get(item, {}).get(str(key), ()):
+            if known.digest == digest:
+                if known.run != self.run:
+                    self._borrow(item, key, known)
+                return known.reply
+        return None
 
-    def record(self, item: str, key: CallKey, digest: str, model: str, reply: Reply) -> None:
+    def _borrow(self, item: str, key: CallKey, known: Known) -> None:
+        """Note, once, that an ancestor's reply answered a call: no request, no cost."""
+        if str(key) in self._borrowed.get(item, ()):
+            return
+        row = self._row(item, key, known.digest, "", 0)
+        self._release()
+        self.write(("calls", row | {"answered": True, "raw": {"from_run": known.run}}))
+
+    def announce(self, item: str, key: CallKey, usd: float) -> str:
+        """Make safe what a call may cost, before it is sent; return the name of its row."""
+        rid = self._writer.row_id()
+        row = {"rid": rid, "run": self.run, "item": item, "key": str(key), "usd": usd}
+        self._release()
+        self.write(("reservations", row | {"time": time.time()}))
+        return rid
+
+    def record(
+        self, item: str, key: CallKey, digest: str, model: str, reply: Reply, rid: str = ""
+    ) -> None:
         """Append a reply, in one write."""
-        row = self._row(item, key, digest, model, reply.tries)
+        row = self._row(item, key, digest, model, reply.tries, rid)
         row |= {
             "answered": True,
             "text": reply.text,
@@ -102,20 +143,30 @@ class RunJournal:
             "raw": reply.raw,
         }
         self._release()
+        self.silent = False
         self.write(("calls", row))
         self._on_call(reply, reply.tries)
 
     def record_failure(
-        self, item: str, key: CallKey, digest: str, model: str, error: Exception, tries: int
+        self,
+        item: str,
+        key: CallKey,
+        digest: str,
+        model: str,
+        error: Exception,
+        tries: int,
+        rid: str = "",
     ) -> None:
         """Append that requests were sent in vain."""
-        row = self._row(item, key, digest, model, tries)
+        row = self._row(item, key, digest, model, tries, rid)
         self.write(("calls", row | {"answered": False, "error": str(error)[:500]}))
         self._on_call(None, tries)
 
-    def _row(self, item: str, key: CallKey, digest: str, model: str, tries: int) -> Json:
+    def _row(
+        self, item: str, key: CallKey, digest: str, model: str, tries: int, rid: str = ""
+    ) -> Json:
         return {
-            "rid": self._writer.row_id(),
+            "rid": rid or self._writer.row_id(),
             "run": self.run,
             "item": item,
             "key": str(key),
@@ -126,8 +177,8 @@ class RunJournal:
         }
 
 
-def _reply(row: tuple[Any, ...]) -> Reply:
-    text, finish, logprobs, prompt, completion, cached, reasoning, cost, tries, latency, raw = row
+def _reply(tries: int, *row: Any) -> Reply:
+    text, finish, logprobs, prompt, completion, cached, reasoning, cost, latency, raw = row
     return Reply(
         text=text,
         finish_reason=finish,

@@ -103,6 +103,14 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "time": "DOUBLE",
     },
     "reopened": {"run": "VARCHAR", "item": "VARCHAR", "opening": "INTEGER", "time": "DOUBLE"},
+    "reservations": {
+        "rid": "VARCHAR",
+        "run": "VARCHAR",
+        "item": "VARCHAR",
+        "key": "VARCHAR",
+        "usd": "DOUBLE",
+        "time": "DOUBLE",
+    },
     "labels": {
         "rid": "VARCHAR",
         "run": "VARCHAR",
@@ -124,6 +132,7 @@ KEYS: Mapping[str, str] = {
     "grades": "run, item, opening, round, grading",
     "verdicts": "run, item, opening, grading",
     "reopened": "run, item, opening",
+    "reservations": "rid",
     "labels": "rid",
 }
 
@@ -149,13 +158,22 @@ WHERE v.opening = coalesce(o.latest, 0)
 
 
 def _first(connection: duckdb.DuckDBPyConnection) -> None:
-    for table, columns in TABLES.items():
-        listed = ", ".join(f'"{name}" {kind}' for name, kind in columns.items())
-        connection.execute(f"CREATE TABLE {table} ({listed}, PRIMARY KEY ({KEYS[table]}))")
+    for table in TABLES.keys() - {"reservations"}:
+        _create(connection, table)
     connection.execute(EXAMPLES)
 
 
-MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (_first,)
+def _second(connection: duckdb.DuckDBPyConnection) -> None:
+    """What calls may cost is set aside before they are sent (hard budgets)."""
+    _create(connection, "reservations")
+
+
+def _create(connection: duckdb.DuckDBPyConnection, table: str) -> None:
+    listed = ", ".join(f'"{name}" {kind}' for name, kind in TABLES[table].items())
+    connection.execute(f"CREATE TABLE {table} ({listed}, PRIMARY KEY ({KEYS[table]}))")
+
+
+MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (_first, _second)
 
 
 def migrate(connection: duckdb.DuckDBPyConnection, where: str) -> None:

@@ -25,7 +25,7 @@ class Story:
     @property
     def cost_usd(self) -> float | None:
         """What its calls cost; None when a price is unknown."""
-        costs = [call["cost_usd"] for call in self.calls if call["answered"]]
+        costs = [call["cost_usd"] for call in self.calls if call["answered"] and call["tries"]]
         return None if None in costs else sum(costs)
 
     def as_dict(self) -> Json:
@@ -97,9 +97,15 @@ def _call_lines(story: Story) -> list[str]:
     cost = "cost unknown" if story.cost_usd is None else f"{story.cost_usd:.6f} USD"
     lines = [f"{len(story.calls)} calls · {tokens_in} tokens in, {tokens_out} out · {cost}"]
     for call in story.calls:
-        ended = call["finish_reason"] if call["answered"] else f"no reply: {call['error']}"
-        lines.append(f"  {call['key']}  {call['model']}  {ended}  {str(call['digest'])[:8]}")
+        lines.append(f"  {call['key']}  {_ended(call)}  {str(call['digest'])[:8]}")
     return lines
+
+
+def _ended(call: Json) -> str:
+    if call.get("from_run"):
+        return f"answered from run {call['from_run']}"
+    ended = call["finish_reason"] if call["answered"] else f"no reply: {call['error']}"
+    return f"{call['model']}  {ended}"
 
 
 def _clean(line: str) -> str:

@@ -10,8 +10,11 @@ import itertools
 import os
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from agentloop.errors import StoreError
 from agentloop.filelock import FileLock
@@ -20,12 +23,16 @@ from agentloop.store.files import (
     Appender,
     Files,
     StoreBusy,
+    connect,
     fold,
     fold_inbox,
     fold_rotated,
     prepare,
     rotate,
 )
+
+if TYPE_CHECKING:
+    import duckdb
 
 FOLD_SECONDS = 2.0
 FOLD_LINES = 3000
@@ -91,6 +98,12 @@ class Writer:
             self._lines += len(lines)
         if self._lines >= FOLD_LINES:
             self._wake.set()
+
+    @contextmanager
+    def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open the database for reading, between two folds."""
+        with self._folding, connect(self.files.path, write=False) as connection:
+            yield connection
 
     def flush(self) -> None:
         """Fold now, in this thread."""

@@ -1,9 +1,11 @@
-"""Concurrency, retries and patience, on a clock that jumps instead of waiting."""
+"""Concurrency, retries and who goes first, on a clock that jumps instead of waiting."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
+import random
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -25,7 +27,6 @@ from agentloop.models.scripted import ScriptedModel
 from tests.models.asking import PLAIN
 
 T = TypeVar("T")
-GONE = TransientError("`http://h/v1`", connected=False)
 
 
 class JumpingLoop(asyncio.SelectorEventLoop):
@@ -38,13 +39,18 @@ class JumpingLoop(asyncio.SelectorEventLoop):
 
     def _run_once(self) -> None:
         waiting: Any = self
-        if not waiting._ready and waiting._scheduled:
-            self.now = max(self.now, waiting._scheduled[0].when())
+        timers = waiting._scheduled
+        while timers and timers[0].cancelled():  # as asyncio does, but before the jump
+            waiting._timer_cancelled_count -= 1
+            heapq.heappop(timers)._scheduled = False
+        if not waiting._ready and timers:
+            self.now = max(self.now, timers[0].when())
         super()._run_once()  # type: ignore[misc]
 
 
 def play(work: Callable[[], Coroutine[Any, Any, T]]) -> tuple[T | ModelError, float]:
     """Return the result or the ModelError, and the seconds that the clock jumped."""
+    random.seed(0)  # the jitter, always the same
     with asyncio.Runner(loop_factory=JumpingLoop) as runner:
         try:
             result: T | ModelError = runner.run(work())
@@ -99,46 +105,11 @@ def test_the_endpoints_wish_is_kept() -> None:
     assert 20 <= seconds <= 21
 
 
-@pytest.mark.parametrize("wish", [3600.0, 86_400.0, 1e7])
+@pytest.mark.parametrize("wish", [301.0, 3600.0, 86_400.0, 1e7])
 def test_no_wish_makes_a_run_sleep_for_hours(wish: float) -> None:
-    _, seconds, _ = complete(busy(retry_after=wish), "at last")
-    assert seconds <= limits.PATIENCE
-
-
-def test_an_endpoint_that_never_answered_is_soon_unreachable() -> None:
-    error, seconds, asked = complete(*[GONE] * 99)
-    assert isinstance(error, UnreachableError)
-    assert "nobody answers at `http://h/v1`" in str(error)
-    assert "is the server running?" in str(error)
-    assert asked > 1
-    assert error.tries == 0  # nobody listened: no request was sent
-    assert limits.FIRST_PATIENCE <= seconds <= limits.FIRST_PATIENCE + 1
-
-
-@pytest.mark.parametrize("first", ["hello", busy(), RefusedRequest("no")])
-def test_an_endpoint_that_has_answered_gets_more_patience(first: str | Exception) -> None:
-    model = ScriptedModel([first, *[GONE] * 999])
-    limited = Limits(model, 1)
-
-    async def twice() -> Reply:
-        with contextlib.suppress(RefusedRequest):
-            await limited.complete(PLAIN, "prompt")
-        return await limited.complete(PLAIN, "prompt")
-
-    error, seconds = play(twice)
-    assert isinstance(error, UnreachableError)
-    assert limits.PATIENCE <= seconds <= limits.PATIENCE + limits.MAX_WAIT
-
-
-def test_patience_is_for_one_silence_and_not_for_all_of_them() -> None:
-    model = ScriptedModel([GONE, "a", GONE, GONE, "b"])
-    limited = Limits(model, 1)
-
-    async def twice() -> list[tuple[str, int]]:
-        replies = [await limited.complete(PLAIN, "prompt") for _ in range(2)]
-        return [(reply.text, reply.tries) for reply in replies]
-
-    assert play(twice)[0] == [("a", 1), ("b", 1)]
+    error, seconds, asked = complete(busy(retry_after=wish), "never asked")
+    assert isinstance(error, TransientError)
+    assert (error.tries, asked, seconds) == (1, 1, 0)
 
 
 class Counting:
@@ -173,3 +144,168 @@ def test_no_more_calls_are_in_flight_than_allowed(allowed: int, calls: int) -> N
     assert isinstance(replies, list)
     assert len(replies) == calls
     assert model.peak == min(allowed, calls)
+
+
+class Server:
+    """Answers each request after some seconds; `judge` says by number and time what it gets."""
+
+    name = "server"
+    identity: dict[str, Any] = {}  # noqa: RUF012
+
+    def __init__(
+        self,
+        judge: Callable[[int, float], Exception | None] = lambda number, now: None,
+        seconds: float = 0.02,
+    ) -> None:
+        self.judge = judge
+        self.seconds = seconds
+        self.asked: list[str] = []
+        self.at: list[float] = []
+        self.inside = self.peak = 0
+
+    async def complete(self, request: Request, structured: Structured) -> Reply:
+        now = asyncio.get_running_loop().time()
+        self.asked.append(request.messages[0]["content"])
+        self.at.append(now)
+        if wrong := self.judge(len(self.asked), now):
+            raise wrong
+        self.inside += 1
+        self.peak = max(self.peak, self.inside)
+        try:
+            await asyncio.sleep(self.seconds)
+        finally:
+            self.inside -= 1
+        return Reply(request.messages[0]["content"])
+
+    async def aclose(self) -> None:
+        pass
+
+
+def saying(text: object, **more: Any) -> Request:
+    return Request(({"role": "user", "content": str(text)},), **more)
+
+
+async def all_at_once(limited: Limits, count: int, first: int = 0) -> list[Reply]:
+    numbers = range(first, first + count)
+    return await asyncio.gather(*(limited.complete(saying(n), "prompt") for n in numbers))
+
+
+def every_tenth(number: int, now: float) -> Exception | None:
+    return busy(retry_after=1) if number % 10 == 0 else None
+
+
+def test_scattered_refusals_cost_little_time() -> None:
+    """The arithmetic of it: those refused twice take 2 s, whatever else is done."""
+    took = {}
+    for judge in (Server().judge, every_tenth):
+        model = Server(judge)
+        limited = Limits(model, 32)
+        replies, took[judge] = play(lambda limited=limited: all_at_once(limited, 600))  # type: ignore[misc]
+        assert isinstance(replies, list)
+        assert len(replies) == 600
+        assert model.peak >= 31
+    without, with_refusals = took.values()
+    assert with_refusals <= 1.5 * without + 2
+
+
+@pytest.mark.parametrize("seconds", [0.02, 0.5, 10])
+def test_scattered_refusals_never_narrow_for_long(seconds: float) -> None:
+    chance = random.Random(7)
+    model = Server(lambda *_: busy(retry_after=1) if chance.random() < 0.1 else None, seconds)
+    limited = Limits(model, 32)
+    _, took = play(lambda: all_at_once(limited, 6400))
+    assert took <= 1.15 * 200 * seconds + 5
+
+
+def test_a_call_that_waits_keeps_no_other_from_going() -> None:
+    model = Server(lambda number, _: busy(retry_after=20) if number == 1 else None, seconds=1)
+    limited = Limits(model, 1)
+    ends: list[tuple[str, float]] = []
+
+    async def ask(name: str) -> None:
+        reply = await limited.complete(saying(name), "prompt")
+        ends.append((reply.text, asyncio.get_running_loop().time()))
+
+    async def work() -> None:
+        await asyncio.gather(ask("refused"), ask("next"), ask("last"))
+
+    play(work)
+    assert ends == [("next", 1), ("last", 2), ("refused", 21)]
+
+
+def test_who_has_waited_goes_before_who_is_new_and_else_first_come_first_served() -> None:
+    model = Server(lambda number, _: busy(retry_after=2.5) if number <= 2 else None, seconds=1)
+    limited = Limits(model, 1)
+    play(lambda: all_at_once(limited, 7))
+    assert model.asked == ["0", "1", "2", "3", "4", "0", "1", "5", "6"]
+
+
+@given(
+    st.integers(1, 4),
+    st.lists(st.tuples(st.floats(0, 6), st.floats(0, 6)), min_size=1, max_size=20),
+    st.integers(1, 6),
+)
+def test_a_cancelled_call_leaves_no_trace(
+    width: int, calls: list[tuple[float, float]], tenth: int
+) -> None:
+    """Cancelled when queued, inside, in back-off or just let in: all places are free after it."""
+    model = Server(lambda number, _: busy() if number % tenth == 0 and number < 30 else None, 1)
+    limited = Limits(model, width)
+
+    async def one(name: int, start: float, patience: float) -> None:
+        await asyncio.sleep(start)
+        with contextlib.suppress(TimeoutError, TransientError):
+            async with asyncio.timeout(patience):
+                await limited.complete(saying(name), "prompt")
+
+    async def work() -> float:
+        await asyncio.gather(*(one(n, *times) for n, times in enumerate(calls)))
+        model.judge = lambda *_: None
+        model.peak = 0
+        start = asyncio.get_running_loop().time()
+        await all_at_once(limited, 3 * width)
+        return asyncio.get_running_loop().time() - start
+
+    took, _ = play(work)
+    assert took == pytest.approx(3)
+    assert model.peak == width
+
+
+def test_one_that_is_cancelled_as_it_is_let_in_gives_its_place_on() -> None:
+    class Cancelling(Server):
+        victim: asyncio.Task[Any] | None = None
+
+        async def complete(self, request: Request, structured: Structured) -> Reply:
+            reply = await super().complete(request, structured)
+            if self.victim is not None:  # runs when its place is free, and before it knows
+                asyncio.get_running_loop().call_soon(self.victim.cancel)
+            return reply
+
+    model = Cancelling(seconds=1)
+    limited = Limits(model, 1)
+
+    async def work() -> Reply:
+        first, model.victim, third = (
+            asyncio.create_task(limited.complete(saying(name), "prompt"))
+            for name in ("first", "second", "third")
+        )
+        await first
+        return await third
+
+    reply, seconds = play(work)
+    assert isinstance(reply, Reply)
+    assert (reply.text, seconds, model.asked) == ("third", 2, ["first", "third"])
+
+
+def test_a_failure_that_is_no_model_error_leaves_its_place() -> None:
+    def judge(number: int, now: float) -> Exception | None:
+        return ValueError("a bug") if number == 1 else None
+
+    limited = Limits(Server(judge), 1)
+
+    async def work() -> Reply:
+        with pytest.raises(ValueError, match="a bug"):
+            await limited.complete(PLAIN, "prompt")
+        return await limited.complete(PLAIN, "prompt")
+
+    assert isinstance(play(work)[0], Reply)

@@ -55,12 +55,12 @@ def item(made: RunJournal, name: str = "i") -> None:
     made.write(("items", {"run": made.run, "item": name, "seed_id": "s", "seed": {}, "inputs": {}}))
 
 
-def reopened(path: Path, run: str = "a") -> RunJournal:
+def reopened(path: Path, run: str = "a", ancestors: tuple[str, ...] = ()) -> RunJournal:
     """Return the journal as the next session of the run finds it."""
     with Writer(path) as writer:
         made = RunJournal(writer, run)
-        with connect(path, write=False) as connection:
-            made.load(connection)
+        with writer.reading() as connection:
+            made.load(connection, ["i", "j"], ancestors)
     return made
 
 
@@ -100,17 +100,36 @@ def test_two_calls_of_an_item_never_share_a_key(tmp_path: Path) -> None:
             made.recall("i", KEY, "e")
 
 
-def test_settled_items_are_not_loaded_again(tmp_path: Path) -> None:
+def test_an_ancestors_reply_is_noted_once_and_costs_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "s.duckdb"
+    with Writer(path) as writer:
+        journal(writer).record("i", KEY, "d", "m", Reply("hello", cost_usd=1.0, tries=2))
+        journal(writer, "b")._release()
+    for _ in range(2):
+        with Writer(path) as writer:
+            fork = RunJournal(writer, "b")
+            with writer.reading() as connection:
+                fork.load(connection, ["i"], ["a"])
+            assert fork.recall("i", KEY, "d") == Reply("hello", cost_usd=1.0, tries=2)
+    with connect(path, write=False) as connection:
+        rows = connection.execute("SELECT tries, raw FROM calls WHERE run = 'b'").fetchall()
+    assert rows == [(0, '{"from_run":"a"}')]
+    counts = Store(path).counts("b")
+    assert (counts["calls"], counts["requests"], counts["cost_usd"]) == (0, 0, 0)
+
+
+def test_what_a_call_may_cost_is_safe_before_it_is_sent(tmp_path: Path) -> None:
     path = tmp_path / "s.duckdb"
     with Writer(path) as writer:
         made = journal(writer)
-        for name in ("i", "j"):
-            item(made, name)
-            made.record(name, KEY, "d", "m", Reply(name))
-        verdict = {"run": "a", "item": "i", "opening": 0, "grading": 0, "verdict": "rejected"}
-        made.write(("verdicts", verdict))
-    assert reopened(path).recall("i", KEY, "d") is None
-    assert reopened(path).recall("j", KEY, "d") == Reply("j")
+        answered, failed = (made.announce("i", key, 0.5) for key in (KEY, CallKey("critic")))
+        made.announce("i", CallKey("reviser"), 0.25)
+        assert made.silent
+        made.record("i", KEY, "d", "m", Reply("hello", cost_usd=0.1), answered)
+        busy = TransientError("busy")
+        made.record_failure("i", CallKey("critic"), "d", "m", busy, 3, failed)
+    counts = Store(path).counts("a")
+    assert (counts["cost_usd"], counts["unsettled_usd"]) == (0.1, 0.25)
 
 
 def test_nothing_is_written_before_the_first_reply(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,3 +87,29 @@ def test_the_file_can_be_opened_by_duckdb_1_5_tools(tmp_path: Path) -> None:
         sql = "SELECT tags['storage_version'] FROM duckdb_databases() WHERE database_name = 'store'"
         ((version,),) = connection.execute(sql).fetchall()
     assert str(version).startswith(("v1.5", "1.5"))
+
+
+def of_schema(path: Path, version: int) -> Path:
+    """Make a store as an earlier agentloop did, with a run and a call in it."""
+    with connect(path, write=True) as connection:
+        connection.execute("CREATE TABLE migrations (version INTEGER, time TIMESTAMPTZ)")
+        for number, step in enumerate(MIGRATIONS[:version], start=1):
+            step(connection)
+            connection.execute("INSERT INTO migrations VALUES (?, now())", [number])
+        connection.execute("INSERT INTO runs (run, recipe, identity) VALUES ('old', 'tiny', '{}')")
+        connection.execute(
+            "INSERT INTO calls (rid, run, answered, tries, cost_usd) VALUES ('1', 'old', true, 2, 0.5)"
+        )
+    return path
+
+
+@pytest.mark.parametrize("version", range(1, len(MIGRATIONS)))
+@pytest.mark.parametrize("opened", [Store, lambda path: Writer(path).close()])
+def test_every_earlier_schema_is_brought_up_with_what_is_in_it(
+    tmp_path: Path, version: int, opened: Any
+) -> None:
+    path = of_schema(tmp_path / "s.duckdb", version)
+    opened(path)
+    counts = Store(path).counts("old")
+    assert (counts["calls"], counts["requests"], counts["cost_usd"]) == (1, 2, 0.5)
+    assert counts["unsettled_usd"] == 0

@@ -1,0 +1,134 @@
+"""What a run would do and cost, without a call: `agentloop run --dry-run`.
+
+Enters: a plan. Leaves: the first rendered prompt, and ranges of calls, tokens and USD. Refuses to know:
+stores, what models answer.
+
+The low end is a run whose every draft is accepted at once; the high end one whose every item needs
+all its revisions and fails its last, with every answer as long as it may be and no reply re-asked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agentloop.models.base import Request
+from agentloop.models.budget import prompt_tokens
+from agentloop.plain import plain
+from agentloop.plan import Plan
+from agentloop.records import Json
+
+ANSWER_SHARE = 0.1  # of an answer's limit, at the low end
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A run's plan in numbers; each pair is a low and a high end."""
+
+    plan: Plan
+    first: tuple[dict[str, str], ...]
+    """The first item's first prompt."""
+    items: tuple[int, int]
+    calls: tuple[int, int]
+    prompt_tokens: tuple[int, int]
+    completion_tokens: tuple[int, int]
+    cost_usd: tuple[float, float] | None
+    """None when a price is unknown."""
+
+    def as_dict(self) -> Json:
+        """Return it as JSON values."""
+        return {
+            "run": self.plan.run,
+            "recipe": self.plan.found.recipe.name,
+            "seeds": self.plan.seeds.count,
+            "models": {role: e.name for role, e in self.plan.endpoints.items()},
+            "first_prompt": list(self.first),
+            **{
+                name: list(getattr(self, name))
+                for name in ("items", "calls", "prompt_tokens", "completion_tokens")
+            },
+            "cost_usd": None if self.cost_usd is None else list(self.cost_usd),
+        }
+
+    def told(self) -> str:
+        """Return it as text for a person."""
+        plan = self.plan
+        lines = [
+            f"run {plan.run} · recipe {plan.found.recipe.name} · {plan.seeds.count} seeds",
+            *(f"  {role:<10} {endpoint.name}" for role, endpoint in plan.endpoints.items()),
+            "  no call was made; a run would need",
+            f"  {_range(self.items)} items, {_range(self.calls)} calls",
+            f"  {_range(self.prompt_tokens)} tokens in, {_range(self.completion_tokens)} out",
+            "  cost unknown: a price is missing"
+            if self.cost_usd is None
+            else f"  {self.cost_usd[0]:.4f} to {self.cost_usd[1]:.4f} USD",
+            "",
+            "the first prompt:",
+        ]
+        for message in self.first:
+            lines += ["", f"[{message['role']}]", *map(plain, message["content"].splitlines())]
+        return "\n".join(lines)
+
+
+def _range(ends: tuple[int, int]) -> str:
+    low, high = ends
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
+def forecast(plan: Plan) -> Forecast:
+    """Estimate a run from its first seed's prompts."""
+    seed = next(iter(plan.seeds)).fields
+    inputs = plan.found.recipe.inputs(seed, 0, plan.settings.seed)
+    first = plan.kit.prompts["generate"].render(seed=seed, inputs=inputs)
+    low, high = _items(plan)
+    size = prompt_tokens(Request(messages=first))
+    least = _calls(plan, 0)
+    most = _calls(plan, plan.settings.max_rounds)
+    return Forecast(
+        plan=plan,
+        first=first,
+        items=(low, high),
+        calls=(low * sum(least.values()), high * sum(most.values())),
+        prompt_tokens=(low * sum(least.values()) * size, high * sum(most.values()) * 2 * size),
+        completion_tokens=(
+            int(low * _answers(plan, least) * ANSWER_SHARE),
+            high * _answers(plan, most),
+        ),
+        cost_usd=_cost(plan, (low, least, size, ANSWER_SHARE), (high, most, 2 * size, 1.0)),
+    )
+
+
+def _items(plan: Plan) -> tuple[int, int]:
+    """Return the fewest and the most items that will be settled."""
+    settings, seeds = plan.settings, plan.seeds.count
+    if settings.accept is None and settings.items is None:
+        return seeds, seeds
+    most = min(settings.items or seeds * settings.per_seed, seeds * settings.per_seed)
+    return min(settings.accept or most, most), most
+
+
+def _calls(plan: Plan, rounds: int) -> dict[str, int]:
+    """Return calls of each role for an item of so many revisions."""
+    critic = plan.endpoints["critic"]
+    judging = len(plan.kit.rubric.criteria) + 1 if critic.logprobs else 1
+    judging += plan.kit.rubric.reference
+    return {"generator": 1, "critic": judging * (rounds + 1), "reviser": rounds}
+
+
+def _answers(plan: Plan, calls: dict[str, int]) -> int:
+    return sum(count * plan.roles[role].max_tokens_of(role) for role, count in calls.items())
+
+
+def _cost(plan: Plan, *ends: tuple[int, dict[str, int], int, float]) -> tuple[float, float] | None:
+    prices = {role: endpoint.price for role, endpoint in plan.endpoints.items()}
+    if any(price is None for price in prices.values()):
+        return None
+    found = []
+    for items, calls, size, share in ends:
+        usd = 0.0
+        for role, count in calls.items():
+            price = prices[role]
+            assert price is not None
+            answer = plan.roles[role].max_tokens_of(role) * share
+            usd += items * count * (size * price.input + answer * price.output) / 1e6
+        found.append(usd)
+    return found[0], found[1]

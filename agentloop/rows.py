@@ -1,0 +1,90 @@
+"""The rows that a session writes: a run, its sessions, items, attempts, grades, verdicts.
+
+Enters: a plan and what happened. Leaves: `(table, row)` lines for the journal.
+Refuses to know: files, when they are written, why anything happened.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import time
+from collections.abc import Sequence
+
+from agentloop import __version__
+from agentloop.plan import Plan
+from agentloop.records import Attempt, Json, Verdict
+from agentloop.store.journal import Line
+from agentloop.store.resume import Owed
+
+PACKAGES = ("langgraph", "litellm", "duckdb", "pydantic")
+TOLD = {"accept", "items", "per_seed", "max_rounds", "concurrency", "budget_usd", "max_seconds"}
+"""Settings that are no part of a run's identity, kept with each session."""
+
+
+def run_line(plan: Plan, begun: float) -> Line:
+    """Return the row of a new run."""
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return "runs", {
+        "run": plan.run,
+        "recipe": plan.found.recipe.name,
+        "recipe_ref": plan.found.ref,
+        "time": begun,
+        "identity": plan.identity,
+        "versions": {"agentloop": __version__, **versions},
+        "parent": plan.parent,
+    }
+
+
+def session_line(
+    plan: Plan, rid: str, begun: float, seconds: float, stopped_by: str | None
+) -> Line:
+    """Return a mark of a session's progress; the last one counts."""
+    return "sessions", {
+        "rid": rid,
+        "run": plan.run,
+        "session": f"{begun:.6f}",
+        "time": time.time(),
+        "seconds": seconds,
+        "stopped_by": stopped_by,
+        "settings": plan.settings.model_dump(mode="json", include=TOLD),
+    }
+
+
+def item_line(run: str, owed: Owed, inputs: Json) -> Line:
+    """Return the row of an item that is begun."""
+    return "items", {
+        "run": run,
+        "item": owed.item,
+        "seed_id": owed.seed.id,
+        "sample": owed.sample,
+        "seed": owed.seed.fields,
+        "inputs": inputs,
+        "time": time.time(),
+    }
+
+
+def reopened_line(run: str, owed: Owed) -> Line:
+    """Return the row of an item that is opened again."""
+    return "reopened", {
+        "run": run,
+        "item": owed.item,
+        "opening": owed.opening,
+        "time": time.time(),
+    }
+
+
+def settled_lines(
+    run: str, owed: Owed, attempts: Sequence[Attempt], verdict: Verdict, fingerprint: str
+) -> list[Line]:
+    """Return an item's attempts, grades and verdict; the verdict last, for a torn write."""
+    place = {"run": run, "item": owed.item, "opening": owed.opening}
+    lines: list[Line] = []
+    for attempt in attempts:
+        data = attempt.model_dump(mode="json")
+        grade = {key: data.pop(key) for key in ("grade", "accepted", "reason", "detail")}
+        at = {**place, "round": attempt.round}
+        lines.append(("attempts", data | at))
+        lines.append(("grades", {**at, "grading": 0, **grade}))
+    row = {**place, **verdict.model_dump(), "fingerprint": fingerprint, "time": time.time()}
+    lines.append(("verdicts", row))
+    return lines
