@@ -120,6 +120,23 @@ class Settings(BaseModel):
             raise ValueError("must be a path, a query or dicts")
         return value
 
+    @field_validator("run", "fork")
+    @classmethod
+    def _name(cls, value: str | None) -> str | None:
+        if value is not None and (not value.isprintable() or value != value.strip()):
+            raise ValueError("must be printable, without space at its ends")
+        return value
+
+    @field_validator("store")
+    @classmethod
+    def _file(cls, value: Path | None) -> Path | None:
+        try:
+            if value is not None and (not value.name or value.is_dir()):
+                raise ValueError("must be a file")
+        except OSError as error:
+            raise ValueError(f"cannot be a file: {error.strerror}") from error
+        return value
+
     @field_validator("rubric", "prompts", mode="before")
     @classmethod
     def _path(cls, value: object) -> object:

@@ -61,7 +61,7 @@ class Run:
         content = export.lines(
             Store(self.store), shape=shape, run=self.name, verdict=verdict, where=where
         )
-        return export.write(path, content)
+        return export.write(path, content, store=self.store)
 
     def __str__(self) -> str:
         counts = self.counts

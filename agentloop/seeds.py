@@ -82,7 +82,7 @@ class Seeds:
                     f"{place}: no field `{name}`, which the recipe reads; rename one of yours with "
                     f"`--map {name}=FIELD`{did_you_mean(name, fields)}"
                 )
-            if fields[name] is None or fields[name] == "":
+            if fields[name] is None or (isinstance(fields[name], str) and not fields[name].strip()):
                 raise SeedError(f"{place}: field `{name}` is empty")
         try:
             return Seed.of(fields)
@@ -254,10 +254,12 @@ def _json(value: Any, place: str) -> Any:
 
 def mapping_of(pairs: Iterable[str]) -> dict[str, str]:
     """Read `passage=body` pairs; SeedError for anything else."""
-    mapping = {}
+    mapping: dict[str, str] = {}
     for pair in pairs:
         new, sign, old = pair.partition("=")
         if not (sign and new and old):
             raise SeedError(f"`--map {pair}`: write `--map FIELD_THE_RECIPE_READS=YOUR_FIELD`")
+        if new in mapping:
+            raise SeedError(f"`--map {pair}`: `{new}` is `{mapping[new]}` already")
         mapping[new] = old
     return mapping

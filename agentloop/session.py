@@ -27,7 +27,7 @@ from agentloop.models.base import Reply
 from agentloop.models.budget import Budget
 from agentloop.models.channel import Channel
 from agentloop.plan import Plan
-from agentloop.progress import Progress, Tally
+from agentloop.progress import Progress, Silent, Tally
 from agentloop.records import Attempt, Event, Json, Verdict
 from agentloop.rows import item_line, run_line, session_line, settled_lines
 from agentloop.store import COUNT_KEYS, Store
@@ -81,7 +81,8 @@ class Session:
         finally:
             for endpoint in set(plan.endpoints.values()):
                 await endpoint.limits.model.aclose()
-            self._progress.stop()
+            with contextlib.suppress(OSError):
+                self._progress.stop()
             writer.close()
             if fresh and self._journal.silent:
                 writer.files.discard()
@@ -321,7 +322,11 @@ class Session:
             self._mark()
 
     def _tell(self, kind: Any, **data: Any) -> None:
-        self._progress.event(Event(kind=kind, run=self._plan.run, at=time.time(), data=data))
+        event = Event(kind=kind, run=self._plan.run, at=time.time(), data=data)
+        try:
+            self._progress.event(event)
+        except OSError:  # nobody reads on; the run is worth more than its progress
+            self._progress = Silent()
 
     def _note(self, text: str) -> None:
         self._tell("note", text=text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 from aiohttp import web
 
 from agentloop.cli import cli, run_cli
+from agentloop.store import Store
 from tests.endpoint import Endpoint
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -374,3 +376,59 @@ def test_init_keeps_a_recipes_own_prompt_folder(endpoint: Endpoint) -> None:
     line[1] = "mine/headline.py"
     line[line.index("--seeds") + 1] = str(ROOT / "examples" / "passages.jsonl")
     assert run_cli(line) == 0
+
+
+def detached(redirections: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command with its streams as a shell's redirections say."""
+    line = shlex.join([sys.executable, "-m", "agentloop", *arguments])
+    return subprocess.run(
+        ["bash", "-c", f"{line} {redirections}"], capture_output=True, text=True, check=False
+    )
+
+
+def test_a_run_goes_on_without_any_stream(endpoint: Endpoint) -> None:
+    done = detached("<&- >&- 2>&-", *run_line(endpoint, "--items", "3"))
+    assert done.returncode == 0
+    assert Store("s.duckdb").counts()["seeds"] == 3
+
+
+def test_a_run_outlives_those_who_watch_it(endpoint: Endpoint) -> None:
+    line = run_line(endpoint, "--items", "20", "--progress", "json")
+    assert detached("2> >(head -1 > watched)", *line).returncode == 0
+    assert Store("s.duckdb").counts()["stopped_by"] == "items"
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="there is no /dev/full")
+@pytest.mark.parametrize("command", [["--help"], ["recipes"], ["doctor", "--json"]])
+def test_a_full_disk_behind_stdout_is_one_line(command: list[str]) -> None:
+    done = detached("> /dev/full", *command)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "agentloop: the output cannot be written: No space left on device"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (["--store", ""], "`store`: must be a file"),
+        (["--store", "."], "`store`: must be a file"),
+        (["--store", "q" * 300], "`store`: cannot be a file: File name too long"),
+        (["--run", " "], "`run`: must be printable"),
+        (["--run", "a\x1b[1m"], "`run`: must be printable"),
+        (["--map", "task=a", "--map", "task=b"], "`task` is `a` already"),
+    ],
+)
+def test_names_that_cannot_be_are_refused(
+    endpoint: Endpoint, capsys: Any, more: list[str], says: str
+) -> None:
+    assert run_cli(run_line(endpoint, *more)) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert says in error
+    assert endpoint.bodies == []
+
+
+def test_a_blank_seed_is_an_empty_one(endpoint: Endpoint, capsys: Any) -> None:
+    write("blank.jsonl", '{"task": "   "}\n')
+    assert run_cli(run_line(endpoint, seeds="blank.jsonl")) == 2
+    assert "field `task` is empty" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -197,3 +198,33 @@ def test_raw_leaves_nobody_out(store: Path) -> None:
 def test_the_lines_of_a_shape_are_pinned(store: Path, shape: str, golden: Any) -> None:
     lines = b"".join(export.lines(Store(store), shape=shape)).decode()
     golden(f"jsonl/{shape}.jsonl", lines)
+
+
+def test_an_export_never_goes_over_the_store_that_it_is_made_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = play(tmp_path, agent())
+    before = run.store.read_bytes()
+    monkeypatch.chdir(tmp_path)
+    for target in ("qa.duckdb", "./qa.duckdb", "qa.duckdb.lock", tmp_path / "qa.duckdb.journal"):
+        with pytest.raises(UserError, match="part of the store"):
+            run.export(target)
+    Path("link").symlink_to("qa.duckdb")
+    with pytest.raises(UserError, match="part of the store"):
+        run.export("link")
+    assert run.store.read_bytes() == before
+
+
+def test_an_export_follows_a_link_and_leaves_a_pipe_a_pipe(tmp_path: Path) -> None:
+    run = play(tmp_path, agent())
+    (tmp_path / "link").symlink_to(tmp_path / "target.jsonl")
+    assert run.export(tmp_path / "link") == 1
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target.jsonl").read_text().count("\n") == 1
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    assert run.export(pipe) == 1
+    assert os.read(reader, 10_000).count(b"\n") == 1
+    os.close(reader)
+    assert pipe.is_fifo()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import click
 
@@ -40,14 +41,14 @@ class Commands(click.Group):
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="agentloop", message="%(prog)s %(version)s")
-def cli() -> None:
-    r"""Make training data from real seeds: generate, check, grade, repair, and ask why.
+def cli() -> None:  # the backslash must reach click as a backspace
+    """Make training data from real seeds: generate, check, grade, repair, and ask why.
 
     \b
     agentloop run grounded_qa --seeds passages.jsonl --store qa.duckdb --accept 20
     agentloop why qa.duckdb 7f3a
     agentloop export qa.duckdb -o qa.jsonl
-    """
+    """  # noqa: D301
 
 
 for command in (run, status, why, export, recipes, init, doctor):
@@ -56,6 +57,9 @@ for command in (run, status, why, export, recipes, init, doctor):
 
 def main() -> None:
     """Run the command line and exit."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed, as a daemon starts us
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
     sys.exit(run_cli(sys.argv[1:]))
 
 
@@ -63,6 +67,7 @@ def run_cli(arguments: list[str]) -> int:
     """Run one command; return its exit code."""
     try:
         code = cli.main(arguments, prog_name="agentloop", standalone_mode=False)
+        sys.stdout.flush()
         return int(code or 0)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
@@ -74,8 +79,16 @@ def run_cli(arguments: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", 130)
     except BrokenPipeError:  # `agentloop export … | head`: nobody reads on
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
         return 0
+    except OSError as error:
+        _drop_stdout()
+        return _fail(f"the output cannot be written: {error.strerror or error}", 2)
+
+
+def _drop_stdout() -> None:
+    """Let what is still buffered go nowhere, so that it is not tried again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str, code: int) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -107,5 +106,5 @@ def export(
         exporting.copy(sys.stdout.buffer, content)
         sys.stdout.buffer.flush()
         return
-    count = exporting.write(Path(output), content)
+    count = exporting.write(output, content, store=opened.path)
     click.echo(f"{count:,} lines in {output}", err=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -103,8 +104,8 @@ def run(
     if as_json:
         click.echo(json.dumps(result.counts))
     else:
-        click.echo(str(result), err=True)
-        click.echo(_next_step(result), err=True)
+        with contextlib.suppress(OSError):  # who watched may be gone; the run is done all the same
+            click.echo(f"{result}\n{_next_step(result)}", err=True)
     return result.exit_code
 
 

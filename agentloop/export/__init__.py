@@ -15,6 +15,7 @@ import orjson
 from agentloop.errors import UserError, did_you_mean
 from agentloop.records import Attempt, Json
 from agentloop.store import Store
+from agentloop.store.files import Files
 
 SHAPES = ("messages", "prompt_completion", "preference", "raw")
 _OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
@@ -42,16 +43,30 @@ def lines(
             yield orjson.dumps(make(row), option=_OPTIONS)
 
 
-def write(target: str | Path, content: Iterator[bytes]) -> int:
-    """Write lines to a file, whole or not at all; return their number."""
-    path = Path(target)
+def write(target: str | Path, content: Iterator[bytes], *, store: Path | None = None) -> int:
+    """Write lines to a file, whole or not at all; return their number.
+
+    A link is followed, a pipe or device written to. Raises UserError, also for a file of the `store`
+    that the lines come from.
+    """
+    try:
+        path = Path(target).resolve()
+        if store is not None and path in Files(store.resolve()).all:
+            raise UserError(f"`{target}` is part of the store that is exported: name another file")
+        if path.exists() and not path.is_file():
+            with path.open("wb") as file:
+                return copy(file, content)
+        return _replace(path, content)
+    except OSError as error:
+        raise UserError(f"`{target}` cannot be written: {error.strerror or error}") from error
+
+
+def _replace(path: Path, content: Iterator[bytes]) -> int:
     part = path.with_name(f".{path.name}.part")
     try:
         with part.open("wb") as file:
             count = copy(file, content)
         part.replace(path)
-    except OSError as error:
-        raise UserError(f"`{path}` cannot be written: {error.strerror or error}") from error
     finally:
         part.unlink(missing_ok=True)
     return count

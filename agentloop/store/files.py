@@ -47,10 +47,17 @@ class Files:
         self.lock = path.with_name(path.name + ".lock")
         self.inbox = path.with_name(path.name + ".inbox.jsonl")
 
+        self.wal = path.with_name(path.name + ".wal")
+
+    @property
+    def all(self) -> set[Path]:
+        """Every file that belongs to the store."""
+        parts = (self.path, self.wal, self.journal, self.folding, self.lock, self.inbox)
+        return set(parts)
+
     def discard(self) -> None:
-        """Remove a store that was made for nothing."""
-        wal = self.path.with_name(self.path.name + ".wal")
-        for file in (self.path, wal, self.journal, self.folding, self.lock):
+        """Remove a store that was made for nothing; what others left in its inbox stays."""
+        for file in self.all - {self.inbox}:
             file.unlink(missing_ok=True)
 
     @property

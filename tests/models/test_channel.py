@@ -41,11 +41,23 @@ class Memory:
     def recall(self, item: str, key: CallKey, digest: str) -> Reply | None:
         return self.replies.get((item, key, digest))
 
-    def record(self, item: str, key: CallKey, digest: str, model: str, reply: Reply) -> None:
+    def announce(self, item: str, key: CallKey, usd: float) -> str:
+        raise AssertionError("no budget was set")
+
+    def record(
+        self, item: str, key: CallKey, digest: str, model: str, reply: Reply, rid: str = ""
+    ) -> None:
         self.replies[item, key, digest] = reply
 
     def record_failure(
-        self, item: str, key: CallKey, digest: str, model: str, error: Exception, tries: int
+        self,
+        item: str,
+        key: CallKey,
+        digest: str,
+        model: str,
+        error: Exception,
+        tries: int,
+        rid: str = "",
     ) -> None:
         self.failures.append((model, str(error), tries))
 
