@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TextIO
 
 import click
 
@@ -60,7 +61,13 @@ def main() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed, as a daemon starts us
             setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
-    sys.exit(run_cli(sys.argv[1:]))
+    code = run_cli(sys.argv[1:])
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:  # who read it is gone
+            _drop(stream)
+    sys.exit(code)
 
 
 def run_cli(arguments: list[str]) -> int:
@@ -79,16 +86,16 @@ def run_cli(arguments: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", 130)
     except BrokenPipeError:  # `agentloop export … | head`: nobody reads on
-        _drop_stdout()
+        _drop(sys.stdout)
         return 0
     except OSError as error:
-        _drop_stdout()
+        _drop(sys.stdout)
         return _fail(f"the output cannot be written: {error.strerror or error}", 2)
 
 
-def _drop_stdout() -> None:
+def _drop(stream: TextIO) -> None:
     """Let what is still buffered go nowhere, so that it is not tried again at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _fail(message: str, code: int) -> int:

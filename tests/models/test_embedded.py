@@ -117,7 +117,7 @@ def test_the_server_ends_when_its_parent_is_killed() -> None:
 def served() -> Iterator[tuple[subprocess.Popen[str], str]]:
     """Start the server itself and give its process and address."""
     with subprocess.Popen(
-        [sys.executable, server_file, str(SMALL.path), "--slots", "1"],
+        [sys.executable, server_file, str(SMALL.path), "--slots", "1", "--context", "512"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
