@@ -66,6 +66,8 @@ class Store:
 
     def _catch_up(self, files: Files) -> None:
         """Bring up an old store, and fold what a dead run left; a living run folds by itself."""
+        import duckdb
+
         lock = FileLock(files.lock)
         try:
             if lock.acquire():
@@ -73,6 +75,10 @@ class Store:
                 fold(files)
         except OSError:
             return  # a read-only folder: what was committed is readable
+        except StoreError as error:
+            if isinstance(error.__cause__, duckdb.Error):
+                return  # a full disk: likewise
+            raise
         finally:
             lock.release()
 

@@ -110,13 +110,22 @@ def prepare(path: Path) -> None:
 
     A new one is made under another name and then renamed, so that there is never half a store.
     """
-    made = path if path.exists() else path.with_name(path.name + ".new")
-    if made != path:
-        made.unlink(missing_ok=True)
-    with connect(made, write=True) as connection:
-        migrate(connection, str(path))
-    if made != path:
+    if path.exists():
+        with connect(path, write=True) as connection:
+            migrate(connection, str(path))
+        return
+    made = path.with_name(path.name + ".new")
+    made.unlink(missing_ok=True)
+    try:
+        with connect(made, write=True) as connection:
+            migrate(connection, str(path))
+            connection.execute("CHECKPOINT")  # else a full disk is only noticed when it is closed
         made.replace(path)
+    except StoreError as error:
+        raise StoreError(f"store `{path}` cannot be made: {_line(error)}") from error
+    finally:
+        made.unlink(missing_ok=True)
+        made.with_name(made.name + ".wal").unlink(missing_ok=True)
 
 
 def fold(files: Files, patience: float = PATIENCE) -> None:
