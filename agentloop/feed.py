@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from agentloop.errors import StoreError
 from agentloop.plan import Plan, check_identity
 from agentloop.records import Json, Seed, digest
-from agentloop.rows import reopened_line
 from agentloop.store.journal import RunJournal
 from agentloop.store.resume import (
     Earlier,
@@ -64,7 +63,6 @@ class Feed:
         if self._ancestors:
             self._inherits = self._draws_alike(identity_of(connection, self._ancestors[0]))
         again = opened_again(connection, plan.run, self._to_open_again(earlier))
-        self._journal.write(*(reopened_line(plan.run, owed) for owed in again))
         names = {owed.item for owed in again}
         return dataclasses.replace(
             earlier,

@@ -29,7 +29,7 @@ from agentloop.models.channel import Channel
 from agentloop.plan import Plan
 from agentloop.progress import Progress, Silent, Tally
 from agentloop.records import Attempt, Event, Json, Verdict
-from agentloop.rows import item_line, run_line, session_line, settled_lines
+from agentloop.rows import item_line, reopened_line, run_line, session_line, settled_lines
 from agentloop.store import COUNT_KEYS, Store
 from agentloop.store.journal import RunJournal
 from agentloop.store.resume import Owed
@@ -83,9 +83,7 @@ class Session:
                 await endpoint.limits.model.aclose()
             with contextlib.suppress(OSError):
                 self._progress.stop()
-            writer.close()
-            if fresh and self._journal.silent:
-                writer.files.discard()
+            writer.close(discard=fresh and self._journal.silent)
         ending = self._result()
         if self._error is not None:
             self._error.counts = ending.counts
@@ -132,12 +130,15 @@ class Session:
             self._workers = [asyncio.create_task(self._worker()) for _ in range(width)]
             beat = asyncio.create_task(self._heartbeat())
             clock = self._clock()
-            await asyncio.gather(*self._workers, return_exceptions=True)
-            beat.cancel()
-            if clock is not None:
-                clock.cancel()
+            try:
+                await asyncio.gather(*self._workers, return_exceptions=True)
+            finally:
+                beat.cancel()
+                if clock is not None:
+                    clock.cancel()
         accept = self._plan.settings.accept
-        if accept and self._stopped_by in ("seeds", "items") and self._admission.accepted >= accept:
+        made_it = accept is not None and self._admission.accepted >= accept
+        if made_it and self._stopped_by in ("seeds", "items", "budget", "seconds"):
             self._stopped_by = "accept"  # the last ones in flight made it
         self._raise_bug()
         self._mark()
@@ -253,6 +254,8 @@ class Session:
     def _begin(self, owed: Owed) -> Json:
         """Return an item's inputs: drawn once and written down before its first call."""
         recipe, settings = self._plan.found.recipe, self._plan.settings
+        if owed.opening:
+            self._journal.write(reopened_line(self._plan.run, owed))
         inputs: Json = {"sample": owed.sample}
         try:
             inputs = owed.inputs or recipe.inputs(owed.seed.fields, owed.sample, settings.seed)

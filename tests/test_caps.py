@@ -207,3 +207,19 @@ def test_limits_of_the_settings_reach_the_endpoint(tmp_path: Path) -> None:
     assert run.counts["accepted"] == 6
     with pytest.raises(SettingsError, match="did you mean `requests_per_minute`"):
         play(tmp_path, model, limits={"x": {"request_per_minute": 1}})
+
+
+def test_an_own_limit_of_tokens_is_what_is_set_aside(tmp_path: Path) -> None:
+    messages = ({"role": "user", "content": "x"},)
+    asked = Request(messages=messages, max_tokens=10)
+    own = Request(messages=messages, max_tokens=10, extra={"max_completion_tokens": 1000, "n": 2})
+    assert worst_case(own, PRICE) - worst_case(asked, PRICE) == pytest.approx(1990 * 4000 / 1e6)
+
+
+def test_the_target_reached_while_time_runs_out_is_the_target_reached(tmp_path: Path) -> None:
+    with serving(agent()) as server:
+        server.latency = 0.3
+        run = play(
+            tmp_path, "openai/x", base_url=server.url, seeds=SEEDS[:3], accept=1, max_seconds=0.2
+        )
+    assert (run.stopped_by, run.exit_code, run.counts["accepted"]) == ("accept", 0, 1)

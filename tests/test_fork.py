@@ -186,3 +186,10 @@ def test_drafts_of_a_retry_and_of_the_first_opening_are_both_kept(tmp_path: Path
     run = play(tmp_path, agent(), retry="ungradable")
     assert run.counts["accepted"] == 1
     assert run.counts["attempts"] == 4
+
+
+def test_a_retry_that_does_not_come_to_an_item_leaves_its_verdict(tmp_path: Path) -> None:
+    play(tmp_path, agent(generate=RefusedRequest("no")), seeds=SEEDS[:6])
+    run = play(tmp_path, agent(), seeds=SEEDS[:6], retry="failed", accept=2)
+    assert (run.counts["accepted"], run.counts["failed"]) == (2, 4)
+    assert len(list(run.items("all"))) == 6

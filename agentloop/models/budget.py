@@ -20,6 +20,7 @@ from agentloop.models.prices import Price
 
 BYTES_A_TOKEN = 3  # of UTF-8; English has about four, so this errs to the safe side
 TOKENS_A_MESSAGE = 8
+LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 
 
 def prompt_tokens(request: Request) -> int:
@@ -34,8 +35,16 @@ def worst_case(request: Request, price: Price) -> float:
     """Return the most that one answer to a request can cost, in USD."""
     dearest_input = max(price.input, price.cached or 0.0)
     dearest_output = max(price.output, price.reasoning or 0.0)
-    answer = (request.max_tokens or 0) * dearest_output
+    answer = _answer_tokens(request) * dearest_output
     return (prompt_tokens(request) * dearest_input + answer) / 1e6
+
+
+def _answer_tokens(request: Request) -> int:
+    """Return the most tokens that may be answered; parameters of one's own win, as in the request."""
+    asked = [request.max_tokens, *(request.extra.get(name) for name in LIMITS)]
+    most = max(n for n in [0, *asked] if isinstance(n, int))
+    copies = request.extra.get("n", 1)
+    return most * (copies if isinstance(copies, int) and copies > 0 else 1)
 
 
 class Budget:

@@ -121,13 +121,16 @@ def _count(data: Any, name: str) -> int:
     return value if whole and 0 <= value < 2**53 else 0
 
 
+LEAST = -10_000.0  # a log-probability of -inf could not be stored, and replayed, as JSON
+
+
 def read_logprobs(data: Any) -> tuple[dict[str, float], ...] | None:
     """Read the alternatives of each answer token; None when the endpoint gave none that can be read."""
     try:
         tokens = (data or {}).get("content") or []
         found = tuple(
             {
-                clean(top["token"]): float(top["logprob"])
+                clean(top["token"]): max(float(top["logprob"]), LEAST)
                 for top in token.get("top_logprobs") or [token]
             }
             for token in tokens

@@ -99,8 +99,9 @@ class Store:
 
     def counts(self, run: str | None = None) -> Json:
         """Return the run's counts over all its resumes, with the keys of `COUNT_KEYS`."""
+        name = self.run(run)  # a second look within one would give up its lock on the file
         with connect(self.path, write=False) as connection:
-            return read_counts(connection, self.run(run))
+            return read_counts(connection, name)
 
     def reasons(self, run: str | None = None) -> dict[str, int]:
         """Return how often each reason was given."""

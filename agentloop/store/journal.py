@@ -49,7 +49,7 @@ class RunJournal:
     def __init__(self, writer: Writer, run: str, *, on_call: OnCall = lambda *_: None):
         self.run = run
         self.silent = True
-        """Whether nothing was answered and nothing settled yet."""
+        """Whether nothing was answered, settled or set aside for a call yet."""
         self._writer = writer
         self._on_call = on_call
         self._held: list[Line] | None = None
@@ -124,6 +124,7 @@ class RunJournal:
         rid = self._writer.row_id()
         row = {"rid": rid, "run": self.run, "item": item, "key": str(key), "usd": usd}
         self._release()
+        self.silent = False  # money is on its way: what is written must stay
         self.write(("reservations", row | {"time": time.time()}))
         return rid
 

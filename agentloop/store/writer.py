@@ -115,8 +115,11 @@ class Writer:
                 self._appender.open()
                 self._lines = 0
 
-    def close(self) -> None:
-        """Fold what is left and free the store; safe to call twice."""
+    def close(self, *, discard: bool = False) -> None:
+        """Fold what is left and free the store; safe to call twice.
+
+        `discard` removes a store that was made for nothing, while nobody else can take it.
+        """
         if self._closing:
             return
         self._closing = True
@@ -125,7 +128,10 @@ class Writer:
         try:
             with self._mutex:
                 self._appender.close()
-                fold(self.files, LAST_PATIENCE)
+                if discard:
+                    self.files.discard()
+                else:
+                    fold(self.files, LAST_PATIENCE)
         finally:
             self._lock.release()
 

@@ -117,6 +117,8 @@ class FaultyEndpoint(Endpoint):
         self.seed = seed
         self.faults: tuple[str, ...] = FAULTS
         self.unread = True
+        self.once = False
+        """Whether only a call's first request may go wrong."""
         self.come_back = 0.2  # seconds
         self.exchanges: list[Exchange] = []
         self.kills: list[Kill] = []
@@ -187,9 +189,10 @@ class FaultyEndpoint(Endpoint):
         return random.Random(f"{self.seed} {what}").random() < self.rate / share
 
     def _fault(self, call: int) -> str:
-        what = f"{call} {self._came[call]}"
+        before = self._came[call]
         self._came[call] += 1
-        if not self._goes_wrong(what):
+        what = f"{call} {before}"
+        if (before and self.once) or not self._goes_wrong(what):
             return ""
         return random.Random(f"{self.seed} {what} which").choice(self.faults)
 

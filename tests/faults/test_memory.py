@@ -14,8 +14,8 @@ from tests.faults import work
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 ITEMS, EVERY = 2000, 100
-KB_PER_ITEM = 8
-OBJECTS_PER_ITEM = 25  # an attempt that is kept has more than a hundred
+KB_PER_ITEM = 30
+OBJECTS_PER_ITEM = 10  # the lines that are written of an item have more than thirty
 FOLD_KB = 64_000
 MEASURE = "import runpy; runpy.run_module('tests.faults.memory', run_name='__main__')"
 

@@ -21,7 +21,7 @@ def played(folder: Path, rate: float) -> tuple[dict[str, Any], dict[int, str], F
     folder.mkdir()
     work.prepare(folder, ITEMS)
     with FaultyEndpoint(work.say, rate=rate, seed=9, latency=0.05) as server:
-        server.faults, server.unread, server.come_back = (COME_BACK,), False, 1
+        server.faults, server.come_back, server.once, server.unread = (COME_BACK,), 1, True, False
         server.begin()
         process = work.start(folder, server.url, "--concurrency", str(WIDE))
         code, out, err = work.ended(process)

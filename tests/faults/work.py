@@ -51,7 +51,7 @@ NEVER = {("GENERATE", 100), ("CRITIQUE", 200)}
 """Calls that the endpoint refuses for good: each costs its item."""
 
 SETTINGS = "".join(
-    f"[roles.{role}]\ntimeout = 4.0\n" for role in ("generator", "critic", "reviser")
+    f"[roles.{role}]\ntimeout = 8.0\n" for role in ("generator", "critic", "reviser")
 )
 
 

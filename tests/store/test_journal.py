@@ -124,7 +124,7 @@ def test_what_a_call_may_cost_is_safe_before_it_is_sent(tmp_path: Path) -> None:
         made = journal(writer)
         answered, failed = (made.announce("i", key, 0.5) for key in (KEY, CallKey("critic")))
         made.announce("i", CallKey("reviser"), 0.25)
-        assert made.silent
+        assert not made.silent
         made.record("i", KEY, "d", "m", Reply("hello", cost_usd=0.1), answered)
         busy = TransientError("busy")
         made.record_failure("i", CallKey("critic"), "d", "m", busy, 3, failed)
