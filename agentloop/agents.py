@@ -18,6 +18,7 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
+from typing_extensions import TypedDict, Unpack
 
 from agentloop.checks.quotes import stands
 from agentloop.errors import AgentloopError, MalformedReply, RefusedRequest, ReplyError
@@ -34,6 +35,15 @@ ALL, REFERENCE, EVIDENCE = "+all", "+reference", "+evidence"
 """Places of calls that belong to no single criterion; no criterion can have these names."""
 
 T = TypeVar("T")
+
+
+class How(TypedDict, total=False):
+    """How a channel is asked, besides the messages."""
+
+    schema: Json
+    max_tokens: int
+    temperature: float
+    logprobs: bool
 
 
 class _NoLogprobs(AgentloopError):
@@ -115,7 +125,7 @@ class Agents:
             return read_candidate(self.candidate, read_object(reply))
 
         schema = candidate_schema(self.candidate)
-        candidate = await self._ask(CallKey(role, round), messages, read, schema)
+        candidate = await self._ask(CallKey(role, round), messages, read, schema=schema)
         channel = self.channels[role]
         return Draft(candidate, channel.endpoint.name, self.prompts[prompt].hash)
 
@@ -123,13 +133,16 @@ class Agents:
         """Let the critic answer by itself, greedily, before it judges."""
         messages = self.prompts["reference"].render(seed=seed, candidate=candidate)
 
-        async def ask(key: CallKey) -> str:
-            reply = await self.channels["critic"].ask(
-                self.item, key, messages, max_tokens=REFERENCE_TOKENS, temperature=0.0
-            )
+        def read(reply: Reply) -> str:
             return reply.text.strip() if reply.finish_reason == "length" else read_text(reply)
 
-        return await self._anew(ask, CallKey("critic", round, REFERENCE))
+        return await self._ask(
+            CallKey("critic", round, REFERENCE),
+            messages,
+            read,
+            max_tokens=REFERENCE_TOKENS,
+            temperature=0.0,
+        )
 
     async def _written_marks(self, given: Json, round: int) -> tuple[Mark, ...]:
         messages = self.prompts["critique"].render(criteria=self.rubric.criteria, **given)
@@ -138,7 +151,7 @@ class Agents:
             return self.rubric.read_marks(read_object(reply), given["seed"], given["candidate"])
 
         return await self._ask(
-            CallKey("critic", round, ALL), messages, read, self.rubric.reply_schema
+            CallKey("critic", round, ALL), messages, read, schema=self.rubric.reply_schema
         )
 
     async def _marks_by_logprobs(self, given: Json, round: int) -> tuple[Mark, ...]:
@@ -149,15 +162,24 @@ class Agents:
     async def _look(self, criterion: Criterion, given: Json, round: int) -> Mark:
         """Ask one criterion with one token."""
         words = options(criterion)
-        listed = listed_options(criterion)
-        prompt = self.prompts["ask"]
-        question = prompt.render(criterion=criterion, options=listed, **given)
-        messages = one_system([*few_shot(prompt, criterion, listed), *question])
+        messages = look_at(self.prompts["ask"], criterion, given)
 
-        async def ask(key: CallKey) -> list[float]:
-            return option_shares(await self._first_token(key, messages), words)
+        def read(reply: Reply) -> list[float]:
+            return option_shares(self._first_token(reply), words)
 
-        shares = await self._anew(ask, CallKey("critic", round, criterion.name))
+        try:
+            shares = await self._ask(
+                CallKey("critic", round, criterion.name),
+                messages,
+                read,
+                max_tokens=1,
+                temperature=0.0,
+                logprobs=True,
+            )
+        except RefusedRequest as error:
+            if self.channels["critic"].endpoint.may_lack_logprobs():
+                raise _NoLogprobs(str(error)) from error
+            raise
         best = max(range(len(words)), key=shares.__getitem__)
         expected = math.fsum(i * share for i, share in enumerate(shares)) / (len(words) - 1)
         return Mark(
@@ -167,25 +189,15 @@ class Agents:
             how="logprobs",
         )
 
-    async def _first_token(
-        self, key: CallKey, messages: tuple[Message, ...]
-    ) -> Mapping[str, float]:
+    def _first_token(self, reply: Reply) -> Mapping[str, float]:
         """Return the log-probabilities of a reply's one token."""
-        critic = self.channels["critic"]
-        try:
-            reply = await critic.ask(
-                self.item, key, messages, max_tokens=1, temperature=0.0, logprobs=True
-            )
-        except RefusedRequest as error:
-            if critic.endpoint.may_lack_logprobs():
-                raise _NoLogprobs(str(error)) from error
-            raise
-        if not reply.logprobs:
-            if critic.endpoint.may_lack_logprobs():
-                raise _NoLogprobs("the reply holds none")
-            raise MalformedReply("the reply holds no log-probabilities")
-        critic.endpoint.gave_logprobs()
-        return reply.logprobs[0]
+        endpoint = self.channels["critic"].endpoint
+        if reply.logprobs:
+            endpoint.gave_logprobs()
+            return reply.logprobs[0]
+        if endpoint.may_lack_logprobs():
+            raise _NoLogprobs("the reply holds none")
+        raise MalformedReply("the reply holds no log-probabilities")
 
     async def _with_evidence(
         self, marks: Sequence[Mark], given: Json, round: int
@@ -202,7 +214,7 @@ class Agents:
             return tuple(self._evident(mark, wanted, said, given) for mark in marks)
 
         key = CallKey("critic", round, EVIDENCE)
-        return await self._ask(key, messages, read, evidence_schema(wanted))
+        return await self._ask(key, messages, read, schema=evidence_schema(wanted))
 
     def _own_quote(self, mark: Mark, given: Json) -> Mark:
         """Let the quote that the candidate brings be the evidence, where the rubric says so."""
@@ -234,21 +246,21 @@ class Agents:
         key: CallKey,
         messages: tuple[Message, ...],
         read: Callable[[Reply], T],
-        schema: Json,
+        **how: Unpack[How],
     ) -> T:
         """Ask until the reply can be read, at most twice again with what was wrong with it."""
 
         async def ask(place: CallKey) -> T:
             told = messages
             while True:
-                reply = await self.channels[key.role].ask(self.item, place, told, schema=schema)
+                reply = await self.channels[key.role].ask(self.item, place, told, **how)
                 try:
                     return read(reply)
                 except ReplyError as error:
                     error.text = error.text or reply.text
                     if place.repair == MAX_REPAIRS:
                         raise
-                    told = (*told, *_complaint(reply, error))
+                    told = (*told, *_complaint(reply, error, as_json="schema" in how))
                     place = place._replace(repair=place.repair + 1)
 
         return await self._anew(ask, key)
@@ -266,9 +278,10 @@ class Agents:
         return await ask(key._replace(sample=self.opening))
 
 
-def _complaint(reply: Reply, error: ReplyError) -> tuple[Message, Message]:
+def _complaint(reply: Reply, error: ReplyError, *, as_json: bool) -> tuple[Message, Message]:
     said = {"role": "assistant", "content": reply.text or "(nothing)"}
-    wrong = f"This cannot be used: {error}. Answer again, with the JSON object only."
+    wrong = f"This cannot be used: {error}. Answer again"
+    wrong += ", with the JSON object only." if as_json else ", as asked above."
     return said, {"role": "user", "content": wrong}
 
 
@@ -316,6 +329,13 @@ def few_shot(prompt: Prompt, criterion: Criterion, options: Sequence[Json]) -> l
         turns += prompt.render(criterion=criterion, options=options, **shown)
         turns.append({"role": "assistant", "content": words[example.level]})
     return turns
+
+
+def look_at(prompt: Prompt, criterion: Criterion, given: Json) -> tuple[Message, ...]:
+    """Return the turns that ask for one criterion with one token, its examples first."""
+    listed = listed_options(criterion)
+    question = prompt.render(criterion=criterion, options=listed, **given)
+    return one_system([*few_shot(prompt, criterion, listed), *question])
 
 
 def one_system(turns: Sequence[Message]) -> tuple[Message, ...]:

@@ -98,8 +98,9 @@ class RefusedRequest(ModelError):
 class TransientError(ModelError):
     """The endpoint may answer later.
 
-    `retry_after` is its own wish in seconds, `connected` whether anybody listened, `busy` whether it
-    says that it is asked too much (429, 503, 529).
+    `connected`: whether anybody listened. `busy`: whether it says that it is asked too much (429, 503,
+    529, any Retry-After, whose wish in seconds is `retry_after`). `billed`: whether the try may have to
+    be paid although it brought nothing: it was cut off, timed out, or what came is no completion.
     """
 
     def __init__(
@@ -109,17 +110,20 @@ class TransientError(ModelError):
         retry_after: float | None = None,
         connected: bool = True,
         busy: bool = False,
+        billed: bool = False,
     ):
         super().__init__(message)
         self.retry_after = retry_after
         self.connected = connected
         self.busy = busy or retry_after is not None
+        self.billed = billed
 
 
 class BudgetReached(AgentloopError):
-    """The next call may cost more than the budget leaves."""
+    """The next try may cost more than the budget leaves; `tries` were made before it."""
 
     exit_code = 3
+    tries: int = 0
 
 
 class ReplyError(AgentloopError):

@@ -1,7 +1,8 @@
 """What a run would do and cost, without a call: `agentloop run --dry-run`.
 
-Enters: a plan. Leaves: the first rendered prompt, and ranges of calls, tokens and USD. Refuses to know:
-stores, what models answer.
+Enters: a plan. Leaves: the first rendered prompts, and ranges of calls, tokens and USD. Refuses to know:
+stores, what models answer. Where a prompt needs what a model would have written, its name stands in
+angle brackets.
 
 The low end is a run whose every draft is accepted at once; the high end one whose every item needs
 all its revisions and fails its last, with every answer as long as it may be and no reply re-asked.
@@ -9,15 +10,19 @@ all its revisions and fails its last, with every answer as long as it may be and
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from agentloop.agents import look_at
 from agentloop.models.base import Request
-from agentloop.models.budget import prompt_tokens
+from agentloop.models.estimate import prompt_tokens
 from agentloop.plain import plain
 from agentloop.plan import Plan
+from agentloop.prompting import Message
 from agentloop.records import Json
 
 ANSWER_SHARE = 0.1  # of an answer's limit, at the low end
+PROMPT_SHARE = 0.5  # of the longest first prompt, by an estimate that errs to the high side
 
 
 @dataclass(frozen=True)
@@ -25,8 +30,8 @@ class Forecast:
     """A run's plan in numbers; each pair is a low and a high end."""
 
     plan: Plan
-    first: tuple[dict[str, str], ...]
-    """The first item's first prompt."""
+    first: Mapping[str, tuple[Message, ...]]
+    """The first item's first prompts, by the prompt's name."""
     items: tuple[int, int]
     calls: tuple[int, int]
     prompt_tokens: tuple[int, int]
@@ -41,7 +46,7 @@ class Forecast:
             "recipe": self.plan.found.recipe.name,
             "seeds": self.plan.seeds.count,
             "models": {role: e.name for role, e in self.plan.endpoints.items()},
-            "first_prompt": list(self.first),
+            "first_prompts": {name: list(turns) for name, turns in self.first.items()},
             **{
                 name: list(getattr(self, name))
                 for name in ("items", "calls", "prompt_tokens", "completion_tokens")
@@ -61,11 +66,11 @@ class Forecast:
             "  cost unknown: a price is missing"
             if self.cost_usd is None
             else f"  {self.cost_usd[0]:.4f} to {self.cost_usd[1]:.4f} USD",
-            "",
-            "the first prompt:",
         ]
-        for message in self.first:
-            lines += ["", f"[{message['role']}]", *map(plain, message["content"].splitlines())]
+        for name, turns in self.first.items():
+            lines += ["", f"=== {name}, the first one"]
+            for message in turns:
+                lines += ["", f"[{message['role']}]", *map(plain, message["content"].splitlines())]
         return "\n".join(lines)
 
 
@@ -78,9 +83,9 @@ def forecast(plan: Plan) -> Forecast:
     """Estimate a run from its first seed's prompts."""
     seed = next(iter(plan.seeds)).fields
     inputs = plan.found.recipe.inputs(seed, 0, plan.settings.seed)
-    first = plan.kit.prompts["generate"].render(seed=seed, inputs=inputs)
+    first = first_prompts(plan, seed, inputs)
     low, high = _items(plan)
-    size = prompt_tokens(Request(messages=first))
+    size = max(prompt_tokens(Request(messages=turns)) for turns in first.values())
     least = _calls(plan, 0)
     most = _calls(plan, plan.settings.max_rounds)
     return Forecast(
@@ -88,13 +93,49 @@ def forecast(plan: Plan) -> Forecast:
         first=first,
         items=(low, high),
         calls=(low * sum(least.values()), high * sum(most.values())),
-        prompt_tokens=(low * sum(least.values()) * size, high * sum(most.values()) * 2 * size),
+        prompt_tokens=(
+            int(low * sum(least.values()) * size * PROMPT_SHARE),
+            high * sum(most.values()) * 2 * size,
+        ),
         completion_tokens=(
             int(low * _answers(plan, least) * ANSWER_SHARE),
             high * _answers(plan, most),
         ),
-        cost_usd=_cost(plan, (low, least, size, ANSWER_SHARE), (high, most, 2 * size, 1.0)),
+        cost_usd=_cost(
+            plan,
+            (low, least, int(size * PROMPT_SHARE), ANSWER_SHARE),
+            (high, most, 2 * size, 1.0),
+        ),
     )
+
+
+def first_prompts(plan: Plan, seed: Json, inputs: Json) -> dict[str, tuple[Message, ...]]:
+    """Return what each role would be asked first about an item."""
+    kit, critic = plan.kit, plan.endpoints["critic"]
+    candidate = {name: f"<{name}>" for name in kit.recipe.candidate.model_fields}
+    criterion = kit.rubric.criteria[0]
+    mark = {"name": criterion.name, "ask": criterion.ask, "level": criterion.levels[0]}
+    given = {
+        "seed": seed,
+        "candidate": candidate,
+        "reference": "<reference>" * kit.rubric.reference,
+    }
+    prompts = {"generate": kit.prompts["generate"].render(seed=seed, inputs=inputs)}
+    if kit.rubric.reference:
+        prompts["reference"] = kit.prompts["reference"].render(seed=seed, candidate=candidate)
+    if critic.logprobs:
+        prompts["ask"] = look_at(kit.prompts["ask"], criterion, given)
+    else:
+        prompts["critique"] = kit.prompts["critique"].render(criteria=kit.rubric.criteria, **given)
+    if plan.settings.max_rounds:
+        prompts["revise"] = kit.prompts["revise"].render(
+            seed=seed,
+            inputs=inputs,
+            candidate=candidate,
+            marks=[{**mark, "quote": "", "reason": "<reason>"}],
+            checks=[],
+        )
+    return prompts
 
 
 def _items(plan: Plan) -> tuple[int, int]:

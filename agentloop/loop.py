@@ -46,7 +46,14 @@ from agentloop.models.limits import Limits
 from agentloop.prompting import Prompt, PromptFolder
 from agentloop.records import Attempt, Candidate, CheckResult, Critique, Json, digest
 from agentloop.rubric import Rubric, read_rubric
-from agentloop.verdicts import failure, is_items_own, reply_reason, settle, ungradable
+from agentloop.verdicts import (
+    failure,
+    is_items_own,
+    may_pass,
+    reply_reason,
+    settle,
+    ungradable,
+)
 
 REQUIRED_PROMPTS = ("generate", "critique", "ask", "evidence", "revise")
 DEFAULT_ROUNDS = 2
@@ -337,7 +344,7 @@ class Nodes:
                     state["seed"], self._inputs(state), parent.candidate, parent.critique, round
                 )
         except Exception as error:
-            if not is_items_own(error):
+            if may_pass(error) or not is_items_own(error):
                 return {"verdict": failure(error)}
             return {"verdict": settle(state["attempts"])}
         if draft.candidate.model_dump(mode="json") == parent.candidate:
@@ -353,7 +360,8 @@ class Nodes:
         verdict = failure(error)
         attempt = _attempt(state, reason="error", detail=verdict["detail"])
         earlier = state.get("attempts", [])
-        if is_items_own(error) and any(a["grade"] for a in earlier):
+        own = is_items_own(error) and not may_pass(error)
+        if own and any(a["grade"] for a in earlier):
             verdict = settle(earlier)
         return {"attempts": [attempt.model_dump(mode="json")], "verdict": verdict}
 

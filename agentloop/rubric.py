@@ -218,6 +218,8 @@ def _read_mark(criterion: Criterion, given: object, seed: Json, candidate: Json)
         allowed = ", ".join(f"`{x}`" for x in criterion.levels)
         raise MalformedReply(f"`{name}.level` must be one of {allowed}")
     verify_quote(criterion, level, quote, seed, candidate)
+    if "reason" not in fields:
+        raise MalformedReply(f"`{name}` lacks `reason`")
     return Mark(
         criterion=name,
         level=level,

@@ -188,7 +188,11 @@ class Session:
             if why := self._why_stop():
                 self._stopped_by = self._stopped_by or why
                 return
-            taken = await self._feed.take()
+            try:
+                taken = await self._feed.take()
+            except AgentloopError as error:
+                self._stop(error)
+                return
             if taken is None:
                 self._stopped_by = self._stopped_by or "seeds"
                 return
@@ -309,7 +313,9 @@ class Session:
         tally.prompt_tokens += reply.usage.prompt_tokens
         tally.completion_tokens += reply.usage.completion_tokens
         if tally.cost_usd is not None:
-            tally.cost_usd = None if reply.cost_usd is None else tally.cost_usd + reply.cost_usd
+            kept = self._budget is not None  # what the endpoint does not say is booked there
+            cost = 0.0 if kept and reply.cost_usd is None else reply.cost_usd
+            tally.cost_usd = None if cost is None else tally.cost_usd + cost
 
     def _mark(self) -> None:
         """Note in the store how far this session has come."""
@@ -351,16 +357,18 @@ class Session:
     def _signals(self) -> Iterator[None]:
         """First Ctrl-C or SIGTERM: start nothing new, give items in flight a while; second: now."""
         loop = asyncio.get_running_loop()
-        handled = []
+        before = {}
         for number in (signal.SIGINT, signal.SIGTERM):
             with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
+                handler = signal.getsignal(number)
                 loop.add_signal_handler(number, self._interrupt)
-                handled.append(number)
+                before[number] = handler
         try:
             yield
         finally:
-            for number in handled:
+            for number, handler in before.items():
                 loop.remove_signal_handler(number)
+                signal.signal(number, handler)  # a notebook's own, say
 
     def _interrupt(self) -> None:
         if self._stopped_by == "interrupt":

@@ -15,6 +15,7 @@ from agentloop.errors import (
     PromptError,
     RefusedReply,
     ReplyError,
+    TransientError,
     UnreachableError,
 )
 from agentloop.records import Attempt, Json, Reason, Verdict
@@ -80,6 +81,11 @@ def is_items_own(error: Exception) -> bool:
     return isinstance(error, ReplyError | ModelError | PromptError) and not isinstance(
         error, AccessError | UnreachableError
     )
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether asking again another day may go well: an item that it ended is failed, not settled."""
+    return isinstance(error, TransientError)
 
 
 def with_excerpt(detail: str, text: str, size: int = 200) -> str:

@@ -128,16 +128,16 @@ def verdicts(run: al.Run) -> dict[str, int]:
     return {name: run.counts[name] for name in ("accepted", "rejected", "ungradable", "failed")}
 
 
+def said_by(model: al.ScriptedModel, body: dict[str, Any]) -> dict[str, Any]:
+    """Return the completion that a scripted model would answer a request with."""
+    said = model._answer(Request(messages=tuple(body["messages"])))
+    assert isinstance(said, str)
+    return completion(body, said)
+
+
 def serving(model: al.ScriptedModel) -> Endpoint:
     """Return an endpoint that answers what a scripted model answers."""
-    answer = model._answer
-
-    def reply(body: dict[str, Any], _: int) -> web.Response:
-        said = answer(Request(messages=tuple(body["messages"])))
-        assert isinstance(said, str)
-        return web.json_response(completion(body, said))
-
-    return Endpoint(misbehave=reply)
+    return Endpoint(misbehave=lambda body, _: web.json_response(said_by(model, body)))
 
 
 def call_of(body: dict[str, Any]) -> str:

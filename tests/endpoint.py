@@ -18,6 +18,7 @@ from aiohttp import web
 
 Misbehave = Callable[[dict[str, Any], int], web.Response | None]
 """Called with the body and the request's number; a response replaces the answer."""
+HANG = web.Response(text="never sent")
 
 
 def text_of(body: dict[str, Any]) -> str:
@@ -86,6 +87,8 @@ class Endpoint:
         try:
             await asyncio.sleep(self.latency)
             wrong = self.misbehave(body, len(self.bodies))
+            if wrong is HANG:
+                await asyncio.sleep(3600)
             return wrong if wrong is not None else web.json_response(completion(body))
         finally:
             self._busy -= 1

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +16,8 @@ import agentloop as al
 from agentloop.cli import run_cli
 from agentloop.errors import BudgetReached, SettingsError
 from agentloop.models.base import Request
-from agentloop.models.budget import Budget, prompt_tokens, worst_case
+from agentloop.models.budget import Budget, worst_case
+from agentloop.models.estimate import prompt_tokens
 from agentloop.models.prices import Price
 from agentloop.store import Store
 from tests.builders import (
@@ -23,13 +25,14 @@ from tests.builders import (
     agent,
     command,
     play,
+    said_by,
     serving,
     tiny,
     verdicts,
     write_graph,
     write_seeds,
 )
-from tests.endpoint import Endpoint
+from tests.endpoint import HANG, Endpoint
 
 PRICE = Price(input=1000, output=4000)
 SMALL: dict[str, Any] = {"roles": {role: {"max_tokens": 40} for role in ("generator", "critic")}}
@@ -127,6 +130,51 @@ def test_what_a_kill_left_open_is_booked_and_shown(tmp_path: Path) -> None:
     assert 0.2 < counts["unsettled_usd"] < 0.5
 
 
+@pytest.mark.parametrize(
+    "wrong", ["times out", "breaks off", "says nothing", "says no usage", "refuses"]
+)
+def test_what_may_have_been_billed_is_booked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    """Only a refusal asks no money; the cap holds over all tries, and a resume knows."""
+    monkeypatch.setattr("agentloop.models.limits.BACKOFF", 0.0)
+    costly = {"prompt_tokens": 20, "completion_tokens": 10, "total_tokens": 30}
+
+    def misbehave(body: dict[str, Any], number: int) -> web.Response | None:
+        answered = said_by(model, body) | {"usage": costly}
+        if number % 2 == 0:
+            return web.json_response(answered)
+        if wrong == "times out":
+            return HANG
+        if wrong == "breaks off":
+            return web.Response(headers={"content-length": "999"}, body=b"{")
+        if wrong == "says no usage":
+            return web.json_response({k: v for k, v in answered.items() if k != "usage"})
+        return web.Response(status=200 if wrong == "says nothing" else 500, text="oh")
+
+    def priced_calls(counts: dict[str, Any]) -> int:
+        return int(counts["calls"] // (2 if wrong == "says no usage" else 1))
+
+    settings: dict[str, Any] = {
+        "model": "openai/x",
+        "prices": {"openai/x": {"input": 1000, "output": 4000}},
+        "roles": {r: {"max_tokens": 40, "timeout": 0.3} for r in ("generator", "critic")},
+        "seeds": SEEDS[:6],
+    }
+    model = agent()
+    cap = 0.4 if wrong == "refuses" else 1.5
+    with Endpoint(misbehave=misbehave) as server:
+        run = play(tmp_path, budget_usd=cap, base_url=server.url, **settings)
+        counts = run.counts
+        assert (run.stopped_by, counts["stopped_by"]) == ("budget", "budget")
+        assert counts["cost_usd"] == pytest.approx(0.06 * priced_calls(counts), abs=1e-9)
+        assert counts["cost_usd"] + counts["unsettled_usd"] <= cap
+        assert (counts["unsettled_usd"] > 0.4) == (wrong != "refuses")
+        run = play(tmp_path, budget_usd=5, base_url=server.url, **settings)
+    assert (run.stopped_by, run.counts["accepted"]) == ("seeds", 6)
+    assert run.counts["requests"] == server.requests
+
+
 def test_time_is_up(tmp_path: Path) -> None:
     with serving(agent()) as server:
         server.latency = 0.05
@@ -153,7 +201,11 @@ def test_a_dry_run_shows_the_plan_and_touches_nothing(
         data = json.loads(out)
         assert (data["seeds"], data["items"], data["calls"]) == (3, [5, 12], [10, 72])
         assert data["cost_usd"] is None
-        assert data["first_prompt"][0]["content"].startswith("GENERATE ")
+        first = {name: turns[-1]["content"] for name, turns in data["first_prompts"].items()}
+        assert list(first) == ["generate", "critique", "revise"]
+        assert first["generate"].startswith("GENERATE The river Elbe")
+        assert first["critique"] == "CRITIQUE <answer> | right | reference"
+        assert first["revise"] == "REVISE <answer> | right: <reason> |"
     else:
         assert "5 to 12 items, 10 to 72 calls" in out
         assert "cost unknown" in out

@@ -336,6 +336,23 @@ def test_a_judging_that_is_refused_leaves_the_better_grade_before_it(tmp_path: P
     assert [a.reason for a in item.attempts] == ["below_threshold", "error"]
 
 
+@pytest.mark.parametrize("role", ["revise", "critique"])
+def test_an_endpoint_that_fails_leaves_the_item_for_a_retry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str
+) -> None:
+    monkeypatch.setattr("agentloop.models.limits.BACKOFF", 0.0)
+    broken = [TransientError("500")] * 6
+    scripts: dict[str, Any] = {"critique": marks("no"), "revise": draft("South.")}
+    scripts[role] = [marks("no"), *broken] if role == "critique" else broken
+    item = only(play(tmp_path, agent(**scripts)))
+    assert item.verdict
+    assert (item.verdict.verdict, item.verdict.reason) == ("failed", "error")
+    assert item.attempts[0].grade
+    model = agent(critique=marks(), revise=draft("South."))
+    assert play(tmp_path, model, retry="failed").counts["accepted"] == 1
+    assert "GENERATE" not in roles(model)
+
+
 def test_a_node_of_ones_own_stands_between_draft_and_check(tmp_path: Path) -> None:
     def loud(state: al.State) -> al.State:
         return {"candidate": {k: v.upper() for k, v in state["candidate"].items()}}

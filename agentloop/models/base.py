@@ -116,30 +116,33 @@ class Traits:
     """What a person should know before its first call."""
 
 
-class Journal(Protocol):
-    """Every paid call, once: what was answered is answered again from here."""
+class Call(NamedTuple):
+    """One question of one item: what a journal knows it by."""
 
-    def recall(self, item: str, key: CallKey, digest: str) -> Reply | None:
+    item: str
+    key: CallKey
+    digest: str
+    """Of the rendered request."""
+    model: str
+    """As the user named it."""
+
+
+class Journal(Protocol):
+    """Every paid call, once: what was answered is answered again from here.
+
+    `row` names the row that says what was set aside for a call, where a budget is kept.
+    """
+
+    def recall(self, call: Call) -> Reply | None:
         """Return the journaled reply when key and digest agree."""
 
-    def announce(self, item: str, key: CallKey, usd: float) -> str:
-        """Make safe, before a call is sent, what it may cost; return the name of its row."""
+    def announce(self, call: Call, usd: float) -> str:
+        """Make safe, before a try is sent, what it may cost; return the name of its row."""
 
-    def record(
-        self, item: str, key: CallKey, digest: str, model: str, reply: Reply, rid: str = ""
-    ) -> None:
+    def record(self, call: Call, reply: Reply, row: str = "") -> None:
         """Make a reply safe before anyone sees it."""
 
-    def record_failure(
-        self,
-        item: str,
-        key: CallKey,
-        digest: str,
-        model: str,
-        error: Exception,
-        tries: int,
-        rid: str = "",
-    ) -> None:
+    def record_failure(self, call: Call, error: Exception, tries: int, row: str = "") -> None:
         """Write down a call that got no reply, for its requests were sent."""
 
 

@@ -11,6 +11,9 @@ from typing import Literal, NamedTuple
 
 FIRST_PAUSE = 0.5  # seconds before the first probe of an endpoint where nobody listens; doubles
 LAST_PAUSE = 10.0
+IN_A_ROW = 10  # new calls that fail, or calls that are refused, until all are held back …
+AT_LEAST = 3  # … fewer where fewer go at once; a mistake costs the first pause
+QUIET = 1.0  # seconds without an answer until refusals in a row say that a limit is used up
 TICK = 1e-6  # seconds that floats may be off by
 
 WINDOW = 1.0  # seconds that refusals are counted for, at least; or as long as a call takes
@@ -38,7 +41,7 @@ Kind = tuple[int | None, int]
 
 
 class Breaker:
-    """Shut while nobody listens, but for one probe at a time."""
+    """Shut while nobody listens, or every call fails or is refused, but for one probe at a time."""
 
     def __init__(self, first: float, patience: float):
         self.away = False
@@ -48,6 +51,9 @@ class Breaker:
         self._since = self._next = 0.0
         self._pause = FIRST_PAUSE
         self._probing = False
+        self._in_a_row = 0
+        self._row_since = 0.0
+        self._by_failures = False
 
     @property
     def patience(self) -> float:
@@ -70,28 +76,78 @@ class Breaker:
         self._probing = False
 
     def answered(self, probe: bool, now: float) -> bool:
-        """Take note of an answer; return whether it ends a silence.
+        """Take note of a reply, or a refusal of what was asked; return whether it ends a silence.
 
-        Only the probe's does: others may have been under way when the door was shut.
+        Where nobody listens only the probe's does: others may have been under way when it was shut.
         """
         self._heard = now
-        ends = self.away and probe
+        self._in_a_row = 0
+        ends = self.away and (probe or self._by_failures)
         if ends:
-            self.away = False
+            self.away = self._by_failures = False
         return ends
+
+    def failed(
+        self, probe: bool, sent: float, now: float, fresh: bool, width: int
+    ) -> Silence | None:
+        """Take note of a try that somebody took and failed; None while it says nothing of others.
+
+        It does once so many calls in a row, new ones each, have failed at once: one that can never
+        succeed fails many times, but is new only once.
+        """
+        self._heard = now
+        if self.away:
+            return self._still(probe, now)
+        if not (fresh and self._row(sent, width)):
+            return None
+        self._by_failures = True
+        return self._shut(self._row_since, now)
+
+    def limited(
+        self, probe: bool, sent: float, now: float, wish: float, usual: float
+    ) -> Silence | None:
+        """Take note of a try that a limit refused; None while others may have more luck.
+
+        Once many in a row were refused, and no call was answered for twice as long as calls `usual`ly
+        take, the limit is used up: what is sent now is sent in vain, and takes the place of those who
+        have waited longer. So all wait until the wish is over.
+        """
+        self._heard = now
+        in_vain = self._row(sent, IN_A_ROW) and now - self._row_since >= max(QUIET, 2 * usual)
+        if not self.away and not in_vain:
+            return None
+        silence = self._still(probe, now) if self.away else self._shut(self._row_since, now)
+        if wish and silence != "over":
+            self._next = now + min(wish, max(0.0, self._since + self.patience - now))
+        return silence
+
+    def _row(self, sent: float, width: int) -> bool:
+        """Count one more without an answer between them; return whether they are too many."""
+        if not self._in_a_row:
+            self._row_since = sent
+        self._in_a_row += 1
+        return self._in_a_row >= min(IN_A_ROW, max(AT_LEAST, width))
 
     def refused(self, probe: bool, sent: float, now: float) -> Silence:
         """Take note that nobody listened to what was sent then."""
-        silence: Silence = "lasts"
         if not self.away:
-            silence = "begins"
-            self.away = True
-            self._since = sent if self._heard is None else max(sent, self._heard)
-            self._pause = FIRST_PAUSE
-        elif probe:
-            self._pause = min(2 * self._pause, LAST_PAUSE)
-        else:
-            return silence
+            return self._shut(sent if self._heard is None else max(sent, self._heard), now)
+        return self._still(probe, now)
+
+    def _shut(self, since: float, now: float) -> Silence:
+        self.away = True
+        self._in_a_row = 0
+        self._since = since
+        self._pause = FIRST_PAUSE
+        return self._wait(now, "begins")
+
+    def _still(self, probe: bool, now: float) -> Silence:
+        if not probe:
+            return "lasts"
+        self._pause = min(2 * self._pause, LAST_PAUSE)
+        return self._wait(now, "lasts")
+
+    def _wait(self, now: float, silence: Silence) -> Silence:
         left = self._since + self.patience - now
         self._next = now + max(0.0, min(self._pause, left))
         return "over" if left <= TICK else silence
@@ -155,7 +211,8 @@ class Width:
         are frequent. Else its successor is refused at once, and calls use up their tries."""
         self._ceiling = ceiling
         self._width = float(ceiling)
-        self._usual: float | None = None
+        self.usual: float | None = None
+        """Seconds that a call takes, lately."""
         self._served = self._refused = 0
         self._closes = self._narrowed = self._growing_from = 0.0
         self._borne = 0.0  # the share of refusals that has nothing to do with the width
@@ -165,8 +222,8 @@ class Width:
     def served(self, kind: Kind, latency: float, load: int, now: float) -> None:
         """Take note of a reply, its latency and the most calls that were under way beside it."""
         self._served += 1
-        usual = latency if self._usual is None else self._usual
-        self._usual = usual + 0.1 * (latency - usual)
+        usual = latency if self.usual is None else self.usual
+        self.usual = usual + 0.1 * (latency - usual)
         self._judge_when_due(now)
         if now - latency >= self._narrowed:  # sent at this width, or at a lower one
             self._judge_speed(kind, latency, load, now)
@@ -182,7 +239,7 @@ class Width:
         else:
             self._judge_when_due(now)
         if self._refused > FEW + (CALM + self._borne) * (self._served + self._refused):
-            self.rest = FIRST_REST if self._usual is None else min(LAST_REST, self._usual)
+            self.rest = FIRST_REST if self.usual is None else min(LAST_REST, self.usual)
 
     def _judge_when_due(self, now: float) -> None:
         outcomes = self._served + self._refused
@@ -234,4 +291,4 @@ class Width:
 
     def _open(self, now: float) -> None:
         self._served = self._refused = 0
-        self._closes = now + max(WINDOW, self._usual or 0.0)
+        self._closes = now + max(WINDOW, self.usual or 0.0)

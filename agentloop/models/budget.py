@@ -1,9 +1,9 @@
-"""A hard cap on money: what a call may cost at worst is set aside before it is sent.
+"""A hard cap on money: what a try may cost at worst is set aside before it is sent.
 
-Enters: a cap, what was spent before, calls before and after they are made. Leaves: permission to
+Enters: a cap, what was spent before, tries before and after they are made. Leaves: permission to
 send, or BudgetReached. Refuses to know: runs, roles, the store.
 
-A call that does not fit waits while others are in flight, for they will cost less than was set aside;
+A try that does not fit waits while others are in flight, for they will cost less than was set aside;
 once nothing is in flight, the cap is reached. So spending passes it by the estimate's error at most.
 """
 
@@ -11,40 +11,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-
-import orjson
+from collections.abc import Callable
 
 from agentloop.errors import BudgetReached
 from agentloop.models.base import Request
+from agentloop.models.estimate import answer_tokens, prompt_tokens
 from agentloop.models.prices import Price
-
-BYTES_A_TOKEN = 3  # of UTF-8; English has about four, so this errs to the safe side
-TOKENS_A_MESSAGE = 8
-LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
-
-
-def prompt_tokens(request: Request) -> int:
-    """Return how many tokens a request's prompt has, estimated to the safe side."""
-    size = sum(len(message["content"].encode()) for message in request.messages)
-    if request.schema is not None:
-        size += len(orjson.dumps(request.schema))
-    return size // BYTES_A_TOKEN + TOKENS_A_MESSAGE * len(request.messages)
 
 
 def worst_case(request: Request, price: Price) -> float:
     """Return the most that one answer to a request can cost, in USD."""
-    dearest_input = max(price.input, price.cached or 0.0)
-    dearest_output = max(price.output, price.reasoning or 0.0)
-    answer = _answer_tokens(request) * dearest_output
-    return (prompt_tokens(request) * dearest_input + answer) / 1e6
-
-
-def _answer_tokens(request: Request) -> int:
-    """Return the most tokens that may be answered; parameters of one's own win, as in the request."""
-    asked = [request.max_tokens, *(request.extra.get(name) for name in LIMITS)]
-    most = max(n for n in [0, *asked] if isinstance(n, int))
-    copies = request.extra.get("n", 1)
-    return most * (copies if isinstance(copies, int) and copies > 0 else 1)
+    tokens = prompt_tokens(request)
+    rates = price.rates(tokens)
+    dearest_input = max(rates.input, rates.cached or 0.0)
+    dearest_output = max(rates.output, rates.reasoning or 0.0)
+    return (tokens * dearest_input + answer_tokens(request) * dearest_output) / 1e6
 
 
 class Budget:
@@ -81,3 +62,40 @@ class Budget:
             turn = self._waiting.popleft()
             if not turn.done():
                 turn.set_result(None)
+
+
+class Stake:
+    """What one call may cost at worst, set aside and made safe before each of its tries.
+
+    A try that was sent and brought no reply may have been billed: nobody will say what it cost, so
+    what was set aside for it stays booked. `announce` writes an amount down and names its row.
+    """
+
+    def __init__(self, budget: Budget, amount: float, announce: Callable[[float], str]):
+        self.row = ""
+        """The row that says what is set aside now."""
+        self._budget = budget
+        self._amount = amount
+        self._announce = announce
+        self._placed = False
+
+    async def place(self) -> None:
+        """Set the amount aside, unless it still is; raises BudgetReached."""
+        if not self._placed:
+            await self._budget.reserve(self._amount)
+            self._placed = True
+            self.row = self._announce(self._amount)
+
+    def lose(self) -> None:
+        """Keep it booked: what was sent may have been billed."""
+        self._close(self._amount)
+        self.row = ""
+
+    def settle(self, cost: float | None) -> None:
+        """Book what the reply did cost; the whole amount when nobody knows."""
+        self._close(self._amount if cost is None else cost)
+
+    def _close(self, cost: float) -> None:
+        if self._placed:
+            self._placed = False
+            self._budget.settle(self._amount, cost)

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field, replace
 
 import orjson
 
-from agentloop.errors import ModelError, RefusedRequest, SettingsError
+from agentloop.errors import BudgetReached, ModelError, RefusedRequest, SettingsError
 from agentloop.models.base import (
     STRUCTURED,
+    Call,
     CallKey,
     Journal,
     Reply,
@@ -23,7 +24,7 @@ from agentloop.models.base import (
     Structured,
     Traits,
 )
-from agentloop.models.budget import Budget, worst_case
+from agentloop.models.budget import Budget, Stake, worst_case
 from agentloop.models.limits import Limits
 from agentloop.models.prices import Price
 from agentloop.records import Json
@@ -116,7 +117,7 @@ class Endpoint:
             self.logprobs = False
             self.note(f"`{self.name}` gives no log-probabilities: levels are written from here on")
 
-    async def complete(self, request: Request) -> Reply:
+    async def complete(self, request: Request, stake: Stake | None = None) -> Reply:
         """Ask, stepping down to the next way of asking for JSON when the endpoint refuses one.
 
         A lower way is kept for the run once it has worked; once any way has worked, a refusal is the
@@ -126,7 +127,7 @@ class Endpoint:
         mode = self.structured
         while True:
             try:
-                reply = await self.limits.complete(_told(request, mode), mode)
+                reply = await self.limits.complete(_told(request, mode), mode, stake)
             except RefusedRequest as error:
                 tries += error.tries
                 settled = self._proven and mode == self.structured
@@ -135,7 +136,7 @@ class Endpoint:
                     raise
                 lower = STRUCTURED[STRUCTURED.index(mode) + 1]
                 mode = self.structured if self._proven else lower
-            except ModelError as error:
+            except (ModelError, BudgetReached) as error:
                 error.tries += tries
                 raise
             else:
@@ -194,41 +195,41 @@ class Channel:
             timeout=own.timeout,
         )
         digest = request.digest(self.endpoint.identity)
-        if known := self._journal.recall(item, key, digest):
+        call = Call(item, key, digest, self.endpoint.name)
+        if known := self._journal.recall(call):
             return known
         if self._budget is None:
-            return await self._send(item, key, digest, request)
-        return await self._send_within(self._budget, item, key, digest, request)
+            return await self._send(call, request)
+        return await self._send_within(self._budget, call, request)
 
-    async def _send(
-        self, item: str, key: CallKey, digest: str, request: Request, rid: str = ""
-    ) -> Reply:
-        name = self.endpoint.name
+    async def _send(self, call: Call, request: Request, stake: Stake | None = None) -> Reply:
         try:
-            reply = await self.endpoint.complete(request)
-        except ModelError as error:
-            self._journal.record_failure(item, key, digest, name, error, error.tries, rid)
+            reply = await self.endpoint.complete(request, stake)
+        except (ModelError, BudgetReached) as error:
+            if error.tries:
+                row = stake.row if stake else ""
+                self._journal.record_failure(call, error, error.tries, row)
             raise
-        self._journal.record(item, key, digest, name, reply, rid)
+        self._journal.record(call, reply, stake.row if stake else "")
         return reply
 
-    async def _send_within(
-        self, budget: Budget, item: str, key: CallKey, digest: str, request: Request
-    ) -> Reply:
-        """Set the worst case aside, and make that safe, before anything is sent."""
-        amount = worst_case(request, self.endpoint.known_price())
-        await budget.reserve(amount)
-        cost = amount  # what a call that is cut off is booked at
+    async def _send_within(self, budget: Budget, call: Call, request: Request) -> Reply:
+        """Ask with the worst case set aside, whatever becomes of the call."""
+        stake = Stake(
+            budget,
+            worst_case(request, self.endpoint.known_price()),
+            lambda usd: self._journal.announce(call, usd),
+        )
         try:
-            rid = self._journal.announce(item, key, amount)
-            reply = await self._send(item, key, digest, request, rid)
-            cost = amount if reply.cost_usd is None else reply.cost_usd
-            return reply
+            reply = await self._send(call, request, stake)
         except ModelError:
-            cost = 0.0
+            stake.settle(0.0)  # an endpoint that refuses asks no money
             raise
-        finally:
-            budget.settle(amount, cost)
+        except BaseException:
+            stake.lose()  # cut off on its way
+            raise
+        stake.settle(reply.cost_usd)
+        return reply
 
 
 def call_seed(seed: int, item: str, key: CallKey) -> int:

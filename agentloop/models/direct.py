@@ -74,12 +74,16 @@ class DirectModel:
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError) as error:
             raise TransientError(where, connected=False) from error
         except (aiohttp.ClientError, ConnectionError) as error:
-            raise TransientError(f"{where} broke off: {type(error).__name__}") from error
+            raise TransientError(
+                f"{where} broke off: {type(error).__name__}", billed=True
+            ) from error
         except ValueError as error:  # aiohttp's word for a header that cannot be sent
             variable = self._key_variable or "the key"
             raise AccessError(f"`{variable}` holds characters that no key has") from error
         except TimeoutError as error:
-            raise TransientError(f"{where} did not answer within {request.timeout:g} s") from error
+            raise TransientError(
+                f"{where} did not answer within {request.timeout:g} s", billed=True
+            ) from error
         if status != 200:
             raise self._failure(status, raw, headers.get("retry-after"))
         data = load_json(raw, where)

@@ -17,15 +17,19 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from math import inf
+from typing import NoReturn
 
-from agentloop.errors import ModelError, TransientError, UnreachableError
+from agentloop.errors import BudgetReached, ModelError, TransientError, UnreachableError
 from agentloop.models.base import Model, Reply, Request, Structured
-from agentloop.models.breaker import Breaker, Width
+from agentloop.models.breaker import Breaker, Silence, Width
+from agentloop.models.budget import Stake
 from agentloop.models.rate import UNLIMITED, Booking, Pace, Rate
 
-MAX_TRIES = 6
+MAX_TRIES = 6  # of a call that fails
+MAX_REFUSALS = 30  # of one that a limit refuses, and as long as there is patience
 BACKOFF = 0.5  # seconds before the second try; doubles, jittered
 MAX_WAIT = 30.0
+LATER = 0.1  # of a wish, and a second at most: not all whom it was told come back at once
 FIRST_PATIENCE = 10.0  # seconds until an endpoint that never answered is called unreachable
 PATIENCE = 300.0  # seconds of one silence, once it has answered; no longer wish is granted either
 
@@ -36,12 +40,19 @@ Waiter = tuple["Turn", asyncio.Future[str]]
 class Turn:
     """One call on its way through its tries."""
 
-    __slots__ = ("beside", "booking", "inside", "probe", "sent", "tokens", "tries", "waited")
+    __slots__ = (
+        "begun", "beside", "booking", "failures", "inside", "probe", "refusals", "sent", "tokens",
+        "tries", "waited",
+    )  # fmt: skip
 
     def __init__(self, tokens: int):
         self.tokens = tokens
         self.tries = 0
         """Requests sent."""
+        self.failures = self.refusals = 0
+        """Of them, those that count against it, and those that a limit refused."""
+        self.begun: float | None = None
+        """When it was first sent."""
         self.waited = False
         """Whether it has been inside before."""
         self.inside = False
@@ -114,6 +125,7 @@ class Gate:
         self.inside += 1
         turn.inside = turn.waited = True
         turn.sent, turn.beside = now, self.inside
+        turn.begun = now if turn.begun is None else turn.begun
         turn.probe = self._breaker.let()
         turn.booking = self._pace.book(now, turn.tokens)
 
@@ -181,15 +193,25 @@ class Limits:
         self._breaker = Breaker(min(FIRST_PATIENCE, patience), patience)
         self._gate = Gate(self._width, self._pace, self._breaker)
         self._where = ""
+        """Where nobody answers, for those who were told so."""
+        self._told = False
 
-    async def complete(self, request: Request, structured: Structured) -> Reply:
-        """Answer, trying again what is worth it; a ModelError carries the `tries` it took."""
+    async def complete(
+        self, request: Request, structured: Structured, stake: Stake | None = None
+    ) -> Reply:
+        """Answer, trying again what is worth it; an error carries the `tries` that it took.
+
+        `stake` is placed before each try. Raises ModelError, or BudgetReached.
+        """
         turn = Turn(self._pace.estimate(request))
         while True:
             await self._gate.enter(turn)
             try:
+                await self._place(stake, turn)
                 reply = await self.model.complete(request, structured)
             except TransientError as error:
+                if stake is not None and error.billed:
+                    stake.lose()
                 wait, rest = self._failed(error, turn)
                 if rest:
                     await asyncio.sleep(rest)
@@ -209,13 +231,25 @@ class Limits:
             if wait > rest:
                 await asyncio.sleep(wait - rest)
 
+    async def _place(self, stake: Stake | None, turn: Turn) -> None:
+        """Set aside what the try may cost; it may have to wait for others that are under way."""
+        if stake is None:
+            return
+        try:
+            await stake.place()
+        except BudgetReached as error:
+            self._pace.settle(turn.booking, 0, sent=False)
+            error.tries = turn.tries
+            raise
+        turn.sent = asyncio.get_running_loop().time()
+
     def _answered(self, turn: Turn, tokens: int | None) -> float:
         """Take note of an answer, and of the tokens it took where they are known; return the time."""
         now = asyncio.get_running_loop().time()
         turn.tries += 1
         if tokens is not None:
             self._pace.settle(turn.booking, tokens)
-        if self._breaker.answered(turn.probe, now):
+        if self._breaker.answered(turn.probe, now) and self._where:
             self.note(f"{self._where} answers again")
         return now
 
@@ -225,32 +259,87 @@ class Limits:
         Raises what ends the call when it is not worth another try.
         """
         if not error.connected:
-            self._nobody(error, turn)
+            self._pace.settle(turn.booking, 0, sent=False)
+            now = asyncio.get_running_loop().time()
+            self._heed(self._breaker.refused(turn.probe, turn.sent, now), error, turn)
             return 0.0, 0.0  # the gate knows when somebody may knock
-        now = self._answered(turn, tokens=0 if error.busy else None)
-        if error.busy:
+        wait = self._refused(error, turn) if error.busy else self._broke(error, turn)
+        rest = self._width.rest if error.busy and not self._breaker.away else 0.0
+        return max(wait, rest), rest
+
+    def _refused(self, error: TransientError, turn: Turn) -> float:
+        """Return the seconds that a call waits which a limit refused.
+
+        At a slow endpoint its turn comes late: so it is tried long, while others are served.
+        """
+        now = asyncio.get_running_loop().time()
+        turn.tries += 1
+        turn.refusals += 1
+        self._pace.settle(turn.booking, 0)
+        wish, patience = error.retry_after or 0.0, max(PATIENCE, self._patience)
+        if wish > patience:
+            self._give_up(f"{error} (it asks to wait {wish:.0f} s)", turn)
+        usual = self._width.usual or 0.0
+        silence = self._breaker.limited(turn.probe, turn.sent, now, wish, usual)
+        if silence is None:
             self._width.refused(turn.sent, self._gate.inside, now)
-        wish = error.retry_after or 0.0
-        if turn.tries >= MAX_TRIES or wish > max(PATIENCE, self._patience):
+        else:
+            self._heed(silence, error, turn)
+        begun = now if turn.begun is None else turn.begun
+        if turn.refusals >= MAX_REFUSALS and now - begun > patience:
             error.tries = turn.tries
             raise error
-        backoff = min(MAX_WAIT, BACKOFF * 2.0 ** (turn.tries - 1)) * random.uniform(0.5, 1.0)
-        rest = self._width.rest if error.busy else 0.0
-        return max(backoff, wish, rest), rest
+        if wish:
+            return wish + random.uniform(0.0, min(1.0, LATER * wish))
+        return 0.0 if silence else _backoff(turn.refusals)
 
-    def _nobody(self, error: TransientError, turn: Turn) -> None:
-        """Take note that nobody listened; UnreachableError for all when that has lasted too long."""
+    def _broke(self, error: TransientError, turn: Turn) -> float:
+        """Return the seconds that a call waits which failed."""
         now = asyncio.get_running_loop().time()
-        self._pace.settle(turn.booking, 0, sent=False)
-        silence = self._breaker.refused(turn.probe, turn.sent, now)
-        if silence == "begins":
+        turn.tries += 1
+        fresh = turn.tries == 1
+        silence = self._breaker.failed(turn.probe, turn.sent, now, fresh, self._width.calls)
+        if silence is not None:  # nobody is served: it is not this call's fault
+            self._heed(silence, error, turn)
+            return 0.0
+        turn.failures += 1
+        if turn.failures >= MAX_TRIES:
+            error.tries = turn.tries
+            raise error
+        return _backoff(turn.failures)
+
+    def _heed(self, silence: Silence, error: TransientError, turn: Turn) -> None:
+        """Say that a silence begins; UnreachableError for all when it has lasted too long."""
+        patience = self._breaker.patience
+        if silence == "begins" and error.busy:
+            self._where = ""
+            if not self._told:
+                self.note(
+                    f"`{self.model.name}` bears fewer calls ({error}): they wait for its limit"
+                )
+            self._told = True
+        elif silence == "begins" and error.connected:
+            self._where = f"`{self.model.name}`"
+            self.note(f"every call fails ({error}): waiting up to {patience:.0f} s")
+        elif silence == "begins":
             self._where = str(error)
-            self.note(f"nobody answers at {error}: waiting up to {self._breaker.patience:.0f} s")
-        if silence == "over":
-            waited = self._breaker.patience
-            bad_news = f"nobody answers at {error} (waited {waited:.0f} s): is the server running?"
-            self._gate.send_away(bad_news)
-            raise unreachable(bad_news, turn) from error
+            self.note(f"nobody answers at {error}: waiting up to {patience:.0f} s")
+        elif silence == "over" and error.connected:
+            self._give_up(f"{error}, and so it went with every call for {patience:.0f} s", turn)
+        elif silence == "over":
+            self._give_up(
+                f"nobody answers at {error} (waited {patience:.0f} s): is the server running?", turn
+            )
+
+    def _give_up(self, bad_news: str, turn: Turn) -> NoReturn:
+        """Tell all who wait, and raise UnreachableError."""
+        self._gate.send_away(bad_news)
+        raise unreachable(bad_news, turn)
+
+
+def _backoff(times: int) -> float:
+    """Return the seconds to wait after so many failures: doubled each time, jittered."""
+    return min(MAX_WAIT, BACKOFF * 2.0 ** (times - 1)) * random.uniform(0.5, 1.0)
 
 
 def unreachable(bad_news: str, turn: Turn) -> UnreachableError:

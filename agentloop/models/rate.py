@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from agentloop.models.base import Request
+from agentloop.models.estimate import answer_tokens, prompt_tokens
 
 MINUTE = 60.0
 TICK = 1e-6  # what floats may be off by, in seconds and in tokens
-CHARACTERS = 4  # of a prompt, to a token
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +121,7 @@ class Pace:
         """Return the tokens that a request may take; zero where nobody counts them."""
         if self._tokens is None:
             return 0
-        characters = sum(len(message["content"]) for message in request.messages)
-        return characters // CHARACTERS + (request.max_tokens or 0)
+        return prompt_tokens(request) + answer_tokens(request)
 
     def delay(self, now: float, tokens: int) -> float:
         """Return the seconds until a request of so many tokens may be sent."""

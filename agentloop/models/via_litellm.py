@@ -117,7 +117,9 @@ class LitellmModel:
         if _no_connection(error):
             return TransientError(f"`{self._base_url or self.name}`", connected=False)
         if isinstance(error, load().exceptions.Timeout):
-            return TransientError(f"{self._where} did not answer in time")
+            return TransientError(f"{self._where} did not answer in time", billed=True)
+        if isinstance(error, load().exceptions.APIConnectionError):
+            return TransientError(f"{self._where} broke off: {redact(said[:200])}", billed=True)
         status = getattr(error, "status_code", None)
         if not isinstance(status, int):
             return RefusedRequest(

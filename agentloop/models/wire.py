@@ -23,6 +23,7 @@ from agentloop.records import Json, Usage
 
 TRANSIENT = frozenset({408, 409, 425, 429})
 BUSY = frozenset({429, 503, 529})
+BILLED = frozenset({408, 504, 524})  # a proxy gave up waiting; the server behind it may have worked
 _KEY = re.compile(r"\b(?:sk|key|pk|rk|gsk|xai)-[\w*.-]{4,}")
 
 
@@ -53,7 +54,7 @@ def load_json(raw: bytes, where: str) -> Any:
         try:  # orjson refuses lone surrogates, which some servers send
             return json.loads(raw.decode("utf-8", "replace"))
         except (ValueError, RecursionError) as error:
-            raise TransientError(f"{where} answered 200 without JSON") from error
+            raise TransientError(f"{where} answered 200 without JSON", billed=True) from error
 
 
 def read_completion(data: Any, where: str, price: Price | None, latency: float) -> Reply:
@@ -72,7 +73,8 @@ def read_completion(data: Any, where: str, price: Price | None, latency: float) 
     except (LookupError, TypeError, AttributeError) as error:
         said = redact(str(data.get("error"))[:200]) if isinstance(data, dict) else ""
         raise TransientError(
-            f"{where} answered 200 without a chat completion" + (f": {said}" if said else "")
+            f"{where} answered 200 without a chat completion" + (f": {said}" if said else ""),
+            billed=True,
         ) from error
     return Reply(
         text=text,
@@ -151,6 +153,7 @@ def failure(
             f"{where} answered {status}: {said}",
             retry_after=retry_after(wish),
             busy=status in BUSY,
+            billed=status in BILLED,
         )
     if status in (401, 403):
         return AccessError(f"{where} refuses access ({status}): {said}")

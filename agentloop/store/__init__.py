@@ -206,9 +206,10 @@ def read_counts(connection: duckdb.DuckDBPyConnection, run: str) -> Json:
     calls = connection.execute(
         "SELECT count(*) FILTER (answered AND tries > 0), coalesce(sum(tries), 0), "
         "coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0), "
-        "CASE WHEN count(*) FILTER (answered AND tries > 0 AND cost_usd IS NULL) > 0 THEN NULL "
-        "ELSE coalesce(sum(cost_usd), 0) END FROM calls WHERE run = ?",
-        [run],
+        "CASE WHEN count(*) FILTER (answered AND tries > 0 AND cost_usd IS NULL "
+        "AND rid NOT IN (SELECT rid FROM reservations WHERE run = $run)) > 0 THEN NULL "
+        "ELSE coalesce(sum(cost_usd), 0) END FROM calls WHERE run = $run",
+        {"run": run},
     ).fetchall()[0]
     seconds, stopped_by = _time_spent(connection, run)
     return {
@@ -225,7 +226,8 @@ def read_counts(connection: duckdb.DuckDBPyConnection, run: str) -> Json:
         "unsettled_usd": _one(
             connection,
             "SELECT coalesce(sum(usd), 0) FROM reservations r WHERE run = ? "
-            "AND NOT EXISTS (SELECT 1 FROM calls c WHERE c.rid = r.rid)",
+            "AND NOT EXISTS (SELECT 1 FROM calls c WHERE c.rid = r.rid "
+            "AND (c.cost_usd IS NOT NULL OR NOT c.answered))",
             run,
         ),
         "seconds": round(seconds, 3),

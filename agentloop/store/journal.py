@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agentloop.models.base import CallKey, Reply
+from agentloop.models.base import Call, CallKey, Reply
 from agentloop.records import Json, Usage
 from agentloop.store.writer import Writer
 
@@ -99,41 +99,39 @@ class RunJournal:
             self._writer.append(*self._held)
         self._held = None
 
-    def recall(self, item: str, key: CallKey, digest: str) -> Reply | None:
+    def recall(self, call: Call) -> Reply | None:
         """Return the journaled reply when key and digest agree."""
-        asked = self._asked.setdefault(item, set())
-        assert key not in asked, f"two calls of item {item} share the key {key}"
-        asked.add(key)
-        for known in self._known.get(item, {}).get(str(key), ()):
-            if known.digest == digest:
+        asked = self._asked.setdefault(call.item, set())
+        assert call.key not in asked, f"two calls of item {call.item} share the key {call.key}"
+        asked.add(call.key)
+        for known in self._known.get(call.item, {}).get(str(call.key), ()):
+            if known.digest == call.digest:
                 if known.run != self.run:
-                    self._borrow(item, key, known)
+                    self._borrow(call, known)
                 return known.reply
         return None
 
-    def _borrow(self, item: str, key: CallKey, known: Known) -> None:
+    def _borrow(self, call: Call, known: Known) -> None:
         """Note, once, that an ancestor's reply answered a call: no request, no cost."""
-        if str(key) in self._borrowed.get(item, ()):
+        if str(call.key) in self._borrowed.get(call.item, ()):
             return
-        row = self._row(item, key, known.digest, "", 0)
+        row = self._row(call._replace(model=""), 0)
         self._release()
         self.write(("calls", row | {"answered": True, "raw": {"from_run": known.run}}))
 
-    def announce(self, item: str, key: CallKey, usd: float) -> str:
-        """Make safe what a call may cost, before it is sent; return the name of its row."""
+    def announce(self, call: Call, usd: float) -> str:
+        """Make safe what a try may cost, before it is sent; return the name of its row."""
         rid = self._writer.row_id()
-        row = {"rid": rid, "run": self.run, "item": item, "key": str(key), "usd": usd}
+        row = {"rid": rid, "run": self.run, "item": call.item, "key": str(call.key), "usd": usd}
         self._release()
         self.silent = False  # money is on its way: what is written must stay
         self.write(("reservations", row | {"time": time.time()}))
         return rid
 
-    def record(
-        self, item: str, key: CallKey, digest: str, model: str, reply: Reply, rid: str = ""
-    ) -> None:
+    def record(self, call: Call, reply: Reply, row: str = "") -> None:
         """Append a reply, in one write."""
-        row = self._row(item, key, digest, model, reply.tries, rid)
-        row |= {
+        found = self._row(call, reply.tries, row)
+        found |= {
             "answered": True,
             "text": reply.text,
             "finish_reason": reply.finish_reason,
@@ -145,34 +143,23 @@ class RunJournal:
         }
         self._release()
         self.silent = False
-        self.write(("calls", row))
+        self.write(("calls", found))
         self._on_call(reply, reply.tries)
 
-    def record_failure(
-        self,
-        item: str,
-        key: CallKey,
-        digest: str,
-        model: str,
-        error: Exception,
-        tries: int,
-        rid: str = "",
-    ) -> None:
+    def record_failure(self, call: Call, error: Exception, tries: int, row: str = "") -> None:
         """Append that requests were sent in vain."""
-        row = self._row(item, key, digest, model, tries, rid)
-        self.write(("calls", row | {"answered": False, "error": str(error)[:500]}))
+        found = self._row(call, tries, row)
+        self.write(("calls", found | {"answered": False, "error": str(error)[:500]}))
         self._on_call(None, tries)
 
-    def _row(
-        self, item: str, key: CallKey, digest: str, model: str, tries: int, rid: str = ""
-    ) -> Json:
+    def _row(self, call: Call, tries: int, rid: str = "") -> Json:
         return {
             "rid": rid or self._writer.row_id(),
             "run": self.run,
-            "item": item,
-            "key": str(key),
-            "digest": digest,
-            "model": model,
+            "item": call.item,
+            "key": str(call.key),
+            "digest": call.digest,
+            "model": call.model,
             "tries": tries,
             "time": time.time(),
         }

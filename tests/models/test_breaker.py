@@ -201,6 +201,84 @@ def test_time_to_connect_belongs_to_the_silence() -> None:
     assert {at for _, at in found} <= {10, 20}
 
 
+def proxy(*times: tuple[float, float]) -> Callable[[int, float], Exception | None]:
+    """Return a judge: between each two times somebody listens, and nothing is behind it."""
+
+    def judge(number: int, now: float) -> Exception | None:
+        away = any(start <= now < end for start, end in times)
+        return TransientError("`http://h/v1` answered 502: Bad Gateway") if away else None
+
+    return judge
+
+
+@pytest.mark.parametrize("width", [4, 16, 64])
+def test_a_proxy_with_nothing_behind_it_costs_no_call(width: int) -> None:
+    model = Server(proxy((5, 205)), seconds=0.5)
+    told: list[str] = []
+    limited = Limits(model, width, note=told.append)
+    found, took = play(lambda: outcomes(limited, 60 * width))
+    assert isinstance(found, list)
+    assert all(isinstance(reply, Reply) for reply, _ in found)
+    assert took <= 30 + 200 + 20
+    assert len([at for at in model.at if 6 < at < 205]) < 30  # probes
+    assert told == [
+        "every call fails (`http://h/v1` answered 502: Bad Gateway): waiting up to 300 s",
+        "`server` answers again",
+    ]
+
+
+def test_a_proxy_with_nothing_behind_it_is_given_up_with_patience() -> None:
+    limited = Limits(Server(proxy((5, 9999)), seconds=0.5), 16, patience=60)
+    found, took = play(lambda: outcomes(limited, 400))
+    assert isinstance(found, list)
+    errors = [error for error, _ in found if not isinstance(error, Reply)]
+    assert all(isinstance(error, UnreachableError) for error in errors)
+    assert "502: Bad Gateway, and so it went with every call for 60 s" in str(errors[0])
+    assert 64 <= took <= 66
+
+
+@pytest.mark.parametrize("times", [(100, 1200), (100, 260)])
+def test_an_endpoint_that_hangs_is_given_up_or_waited_for(times: tuple[float, float]) -> None:
+    class Hanging(Server):
+        async def complete(self, request: Request, structured: Structured) -> Reply:
+            start = asyncio.get_running_loop().time()
+            if times[0] <= start < times[1]:
+                await asyncio.sleep(120)
+                raise TransientError("`http://h/v1` did not answer within 120 s", billed=True)
+            return await super().complete(request, structured)
+
+    limited = Limits(Hanging(seconds=2), 16)
+    found, took = play(lambda: outcomes(limited, 1600))
+    assert isinstance(found, list)
+    errors = [error for error, _ in found if not isinstance(error, Reply)]
+    assert all(isinstance(error, UnreachableError) for error in errors)
+    assert bool(errors) == (times[1] > 400)
+    assert took <= 700
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3])
+def test_calls_that_can_never_succeed_fail_alone(share: float) -> None:
+    """Also at the end, when no others are left."""
+    chance = random.Random(11)
+    poison = {str(n) for n in range(400) if chance.random() < share}
+
+    class Poisoned(Server):
+        async def complete(self, request: Request, structured: Structured) -> Reply:
+            await asyncio.sleep(0.05)
+            if request.messages[-1]["content"] in poison:
+                raise TransientError("`http://h/v1` answered 500: no")
+            return await super().complete(request, structured)
+
+    limited = Limits(Poisoned(), 32)
+    found, _ = play(lambda: outcomes(limited, 400))
+    assert isinstance(found, list)
+    errors = [error for error, _ in found if not isinstance(error, Reply)]
+    assert len(errors) == len(poison)
+    assert {type(error) for error in errors} == {TransientError}
+    assert min(error.tries for error in errors) == limits.MAX_TRIES
+    assert max(error.tries for error in errors) <= limits.MAX_TRIES + 3  # as a probe
+
+
 class Crowded(Server):
     """Has so many places, and sends away who finds none."""
 

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 
 from agentloop.errors import AccessError, ModelError, RefusedRequest, TransientError
 from agentloop.models import limits
-from agentloop.models.base import CallKey, Model, NoJournal, Reply, Request, Structured, Traits
+from agentloop.models.base import (
+    Call,
+    CallKey,
+    Model,
+    NoJournal,
+    Reply,
+    Request,
+    Structured,
+    Traits,
+)
 from agentloop.models.channel import Channel, RoleSettings, call_seed
 from agentloop.models.channel import Endpoint as Shared
 from agentloop.models.direct import DirectModel
@@ -38,28 +47,17 @@ class Memory:
         self.replies: dict[tuple[str, CallKey, str], Reply] = {}
         self.failures: list[tuple[str, str, int]] = []
 
-    def recall(self, item: str, key: CallKey, digest: str) -> Reply | None:
-        return self.replies.get((item, key, digest))
+    def recall(self, call: Call) -> Reply | None:
+        return self.replies.get((call.item, call.key, call.digest))
 
-    def announce(self, item: str, key: CallKey, usd: float) -> str:
+    def announce(self, call: Call, usd: float) -> str:
         raise AssertionError("no budget was set")
 
-    def record(
-        self, item: str, key: CallKey, digest: str, model: str, reply: Reply, rid: str = ""
-    ) -> None:
-        self.replies[item, key, digest] = reply
+    def record(self, call: Call, reply: Reply, row: str = "") -> None:
+        self.replies[call.item, call.key, call.digest] = reply
 
-    def record_failure(
-        self,
-        item: str,
-        key: CallKey,
-        digest: str,
-        model: str,
-        error: Exception,
-        tries: int,
-        rid: str = "",
-    ) -> None:
-        self.failures.append((model, str(error), tries))
+    def record_failure(self, call: Call, error: Exception, tries: int, row: str = "") -> None:
+        self.failures.append((call.model, str(error), tries))
 
 
 def shared(model: Model, notes: list[str] | None = None, **traits: Any) -> Shared:

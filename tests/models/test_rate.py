@@ -108,7 +108,7 @@ def test_what_an_answer_did_not_take_is_given_back() -> None:
 
 def test_an_endpoint_that_does_not_count_is_taken_at_the_estimate() -> None:
     limited = Limits(Server(), 16, rate=Rate(tokens_per_minute=6000))
-    request = saying("x" * 400, max_tokens=900)
+    request = saying("x" * 276, max_tokens=900)  # 1000 by the estimate
 
     async def work() -> list[Reply]:
         return await asyncio.gather(*(limited.complete(request, "prompt") for _ in range(60)))
@@ -133,4 +133,4 @@ def test_a_request_that_is_refused_takes_no_tokens() -> None:
     model = Server(lambda number, _: busy(retry_after=1) if number == 1 else None)
     limited = Limits(model, 4, rate=Rate(tokens_per_minute=600))
     play(lambda: limited.complete(saying("x" * 400, max_tokens=400), "prompt"))
-    assert model.at == [0, 1]
+    assert model.at == [0, pytest.approx(1.05, abs=0.05)]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentloop.errors import TransientError
-from agentloop.models.base import CallKey, Reply
+from agentloop.models.base import Call, CallKey, Reply
 from agentloop.records import Usage
 from agentloop.store import Store
 from agentloop.store.files import connect
@@ -51,6 +51,10 @@ def journal(writer: Writer, run: str = "a") -> RunJournal:
     return made
 
 
+def call(item: str = "i", key: CallKey = KEY, digest: str = "d") -> Call:
+    return Call(item, key, digest, "m")
+
+
 def item(made: RunJournal, name: str = "i") -> None:
     made.write(("items", {"run": made.run, "item": name, "seed_id": "s", "seed": {}, "inputs": {}}))
 
@@ -76,41 +80,41 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_reply_comes_back_exactly_as_it_was(shared: Path, reply: Reply, key: CallKey) -> None:
     run = f"run {next(NUMBERS)}"
     with Writer(shared) as writer:
-        journal(writer, run).record("i", key, "d", "m", reply)
-    assert reopened(shared, run).recall("i", key, "d") == reply
+        journal(writer, run).record(call("i", key), reply)
+    assert reopened(shared, run).recall(call("i", key)) == reply
 
 
 def test_only_the_same_item_key_and_digest_are_answered(tmp_path: Path) -> None:
     path = tmp_path / "s.duckdb"
     with Writer(path) as writer:
-        journal(writer).record("i", KEY, "d", "m", Reply("hello"))
-    assert reopened(path).recall("i", KEY, "d") == Reply("hello")
-    assert reopened(path).recall("i", KEY, "e") is None
-    assert reopened(path).recall("j", KEY, "d") is None
-    assert reopened(path).recall("i", KEY._replace(repair=1), "d") is None
-    assert reopened(path, "b").recall("i", KEY, "d") is None
+        journal(writer).record(call(), Reply("hello"))
+    assert reopened(path).recall(call()) == Reply("hello")
+    assert reopened(path).recall(call("i", KEY, "e")) is None
+    assert reopened(path).recall(call("j", KEY, "d")) is None
+    assert reopened(path).recall(call("i", KEY._replace(repair=1), "d")) is None
+    assert reopened(path, "b").recall(call()) is None
 
 
 def test_two_calls_of_an_item_never_share_a_key(tmp_path: Path) -> None:
     with Writer(tmp_path / "s.duckdb") as writer:
         made = journal(writer)
-        made.recall("i", KEY, "d")
-        made.recall("j", KEY, "d")
+        made.recall(call())
+        made.recall(call("j", KEY, "d"))
         with pytest.raises(AssertionError, match="share the key"):
-            made.recall("i", KEY, "e")
+            made.recall(call("i", KEY, "e"))
 
 
 def test_an_ancestors_reply_is_noted_once_and_costs_nothing(tmp_path: Path) -> None:
     path = tmp_path / "s.duckdb"
     with Writer(path) as writer:
-        journal(writer).record("i", KEY, "d", "m", Reply("hello", cost_usd=1.0, tries=2))
+        journal(writer).record(call(), Reply("hello", cost_usd=1.0, tries=2))
         journal(writer, "b")._release()
     for _ in range(2):
         with Writer(path) as writer:
             fork = RunJournal(writer, "b")
             with writer.reading() as connection:
                 fork.load(connection, ["i"], ["a"])
-            assert fork.recall("i", KEY, "d") == Reply("hello", cost_usd=1.0, tries=2)
+            assert fork.recall(call()) == Reply("hello", cost_usd=1.0, tries=2)
     with connect(path, write=False) as connection:
         rows = connection.execute("SELECT tries, raw FROM calls WHERE run = 'b'").fetchall()
     assert rows == [(0, '{"from_run":"a"}')]
@@ -122,14 +126,29 @@ def test_what_a_call_may_cost_is_safe_before_it_is_sent(tmp_path: Path) -> None:
     path = tmp_path / "s.duckdb"
     with Writer(path) as writer:
         made = journal(writer)
-        answered, failed = (made.announce("i", key, 0.5) for key in (KEY, CallKey("critic")))
-        made.announce("i", CallKey("reviser"), 0.25)
+        answered, failed = (made.announce(call(key=key), 0.5) for key in (KEY, CallKey("critic")))
+        made.announce(call(key=CallKey("reviser")), 0.25)
         assert not made.silent
-        made.record("i", KEY, "d", "m", Reply("hello", cost_usd=0.1), answered)
+        made.record(call(), Reply("hello", cost_usd=0.1), answered)
         busy = TransientError("busy")
-        made.record_failure("i", CallKey("critic"), "d", "m", busy, 3, failed)
+        made.record_failure(call(key=CallKey("critic")), busy, 3, failed)
     counts = Store(path).counts("a")
     assert (counts["cost_usd"], counts["unsettled_usd"]) == (0.1, 0.25)
+
+
+def test_a_reply_that_does_not_say_its_cost_is_counted_at_what_was_set_aside(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "s.duckdb"
+    with Writer(path) as writer:
+        made = journal(writer)
+        made.record(call(), Reply("hello"), made.announce(call(), 0.5))
+        made.record(call("j"), Reply("hello", cost_usd=0.25), made.announce(call("j"), 0.5))
+    counts = Store(path).counts("a")
+    assert (counts["calls"], counts["cost_usd"], counts["unsettled_usd"]) == (2, 0.25, 0.5)
+    with Writer(path) as writer:  # without a budget nothing was set aside: nobody knows
+        RunJournal(writer, "a").record(call("k"), Reply("hello"))
+    assert Store(path).counts("a")["cost_usd"] is None
 
 
 def test_nothing_is_written_before_the_first_reply(tmp_path: Path) -> None:
@@ -137,10 +156,10 @@ def test_nothing_is_written_before_the_first_reply(tmp_path: Path) -> None:
     with Writer(path) as writer:
         made = journal(writer)
         item(made)
-        made.record_failure("i", KEY, "d", "m", TransientError("busy"), 3)
+        made.record_failure(call(), TransientError("busy"), 3)
         writer.flush()
         assert Store(path).runs() == []
-        made.record("i", KEY._replace(repair=1), "d", "m", Reply("hello"))
+        made.record(call("i", KEY._replace(repair=1)), Reply("hello"))
     store = Store(path)
     assert store.runs() == ["a"]
     counts = store.counts()
@@ -152,11 +171,11 @@ def test_a_failed_call_counts_its_requests_and_answers_nothing(tmp_path: Path) -
     with Writer(path) as writer:
         made = journal(writer)
         item(made)
-        made.record("i", KEY, "d", "m", Reply("hello", tries=2))
-        made.record_failure("i", CallKey("critic"), "d", "m", TransientError("busy\x1b[2J"), 6)
+        made.record(call(), Reply("hello", tries=2))
+        made.record_failure(call(key=CallKey("critic")), TransientError("busy\x1b[2J"), 6)
     counts = Store(path).counts()
     assert (counts["calls"], counts["requests"]) == (1, 8)
-    assert reopened(path).recall("i", CallKey("critic"), "d") is None
+    assert reopened(path).recall(call("i", CallKey("critic"), "d")) is None
     assert "no reply: busy" in Store(path).item("i").why()
 
 
@@ -164,8 +183,8 @@ def test_an_unknown_cost_makes_the_sum_unknown(tmp_path: Path) -> None:
     path = tmp_path / "s.duckdb"
     with Writer(path) as writer:
         made = journal(writer)
-        made.record("i", KEY, "d", "m", Reply("hello", cost_usd=0.5))
+        made.record(call(), Reply("hello", cost_usd=0.5))
         writer.flush()
         assert Store(path).counts()["cost_usd"] == 0.5
-        made.record("i", CallKey("critic"), "d", "m", Reply("hello"))
+        made.record(call("i", CallKey("critic")), Reply("hello"))
     assert Store(path).counts()["cost_usd"] is None
