@@ -21,9 +21,11 @@ from agentloop.models.prices import Price
 
 PREFIX = "AGENTLOOP_"
 FILE = "agentloop.toml"
-NOT_SETTINGS = frozenset({"AGENTLOOP_CACHE_DIR", "AGENTLOOP_SERVE_KEY", "AGENTLOOP_CONFIG"})
+NOT_SETTINGS = frozenset(
+    {"AGENTLOOP_CACHE_DIR", "AGENTLOOP_SERVE_KEY", "AGENTLOOP_CONFIG", "AGENTLOOP_SHARED"}
+)
 
-Role: TypeAlias = Literal["generator", "critic", "reviser"]
+Role: TypeAlias = Literal["generator", "critic", "reviser", "auditor"]
 ROLES: tuple[Role, ...] = get_args(Role)
 ProgressMode: TypeAlias = Literal["auto", "rich", "plain", "json", "none"]
 
@@ -78,10 +80,22 @@ class Settings(BaseModel):
     generator: Any = None
     critic: Any = None
     reviser: Any = None
+    auditor: Any = None
+    """Who grades a sample once more, blind; the critic's model, in other words, unless it is named."""
+    panel: tuple[Any, ...] = ()
+    """More critics beside the first; their marks are averaged."""
+    escalate: Any = None
+    """A stronger critic, asked where looks are further apart than the rubric allows."""
+    audit: float = Field(default=0.1, ge=0, le=1)
+    """Share of accepted and of rejected items that are audited; 1 makes the audit a gate."""
+    canaries: float = Field(default=0.02, ge=0, le=1)
+    """Share of items with which the critic is shown a spoilt one, to see whether it notices."""
     base_url: str | None = None
     client: ClientChoice = "auto"
     rubric: str = ""
     prompts: str = ""
+    calibration: str = ""
+    """A report by `agentloop calibrate -o`, or the store that it was made in."""
     run: str | None = Field(default=None, min_length=1)
     fork: str | None = Field(default=None, min_length=1)
     """Name of a new run that is answered from `run`'s journal wherever nothing changed."""
@@ -108,7 +122,30 @@ class Settings(BaseModel):
     def _retry(cls, value: object) -> object:
         return tuple(value.split(",")) if isinstance(value, str) else value
 
-    @field_validator("model", "generator", "critic", "reviser")
+    @field_validator("panel", mode="before")
+    @classmethod
+    def _panel(cls, value: object) -> object:
+        named = value.split(",") if isinstance(value, str) else value
+        if not isinstance(named, Iterable):
+            raise ValueError("must be models, divided by commas")
+        return tuple(_checked_model(model) for model in named)
+
+    @field_validator("audit", "canaries", mode="before")
+    @classmethod
+    def _share(cls, value: object) -> object:
+        """Read `all`, `off`, `10%` or a number from 0 to 1."""
+        if not isinstance(value, str):
+            return value
+        named = {"all": 1.0, "off": 0.0}
+        if value.strip() in named:
+            return named[value.strip()]
+        try:
+            percent = value.strip().endswith("%")
+            return float(value.strip().removesuffix("%")) / (100 if percent else 1)
+        except ValueError:
+            raise ValueError("must be all, off, or a share as in 10%") from None
+
+    @field_validator("model", "generator", "critic", "reviser", "auditor", "escalate")
     @classmethod
     def _model(cls, value: object) -> object:
         return _checked_model(value)
@@ -137,7 +174,7 @@ class Settings(BaseModel):
             raise ValueError(f"cannot be a file: {error.strerror}") from error
         return value
 
-    @field_validator("rubric", "prompts", mode="before")
+    @field_validator("rubric", "prompts", "calibration", mode="before")
     @classmethod
     def _path(cls, value: object) -> object:
         return str(value) if isinstance(value, Path) else value
@@ -151,16 +188,26 @@ class Settings(BaseModel):
         """
         own = self.roles.get(role, RoleConfig())
         main = self.model or self.generator or self.roles.get("generator", RoleConfig()).model
+        if role == "auditor":
+            main = self.role("critic").model
         model = getattr(self, role) or own.model or main
         base_url = own.base_url
         if base_url is None and _provider(model) == _provider(main):
-            base_url = self.base_url
+            base_url = self.role("critic").base_url if role == "auditor" else self.base_url
         return own.model_copy(
             update={
                 "model": model,
                 "base_url": base_url or None,
                 "client": own.client or self.client,
             }
+        )
+
+    def like_critic(self, model: Any) -> RoleConfig:
+        """Return the critic's settings for another model; its address only for the same provider."""
+        critic = self.role("critic")
+        same = _provider(model) == _provider(critic.model)
+        return critic.model_copy(
+            update={"model": model, "base_url": critic.base_url if same else None}
         )
 
 

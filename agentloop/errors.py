@@ -8,7 +8,8 @@
     │   ├── PromptError         a prompt template
     │   ├── RecipeError         the recipe or graph file
     │   ├── IdentityError       the same run name with other settings (DESIGN: identity of a run)
-    │   └── StoreError          the store's file: locked, missing, newer, broken
+    │   ├── StoreError          the store's file: locked, missing, newer, broken
+    │   └── CalibrationError    labels or a judge that cannot carry what is asked of them
     ├── ModelError              a call to a model ended without a usable reply
     │   ├── AccessError         401, 403, unknown model: no call can succeed (exit 2)
     │   ├── UnreachableError    nobody answers at the endpoint (exit 3)
@@ -17,6 +18,7 @@
     ├── BudgetReached           the next call may cost more than is left (exit 3)
     └── ReplyError              a reply that does not say what was asked
         ├── MalformedReply      not the JSON, type, level or quote that was asked for
+        ├── Disagreement        judges that are too far apart
         └── RefusedReply        the model or its filter declined to answer
 
 Enters: a sentence with names in backticks: what, where, what is allowed, the way out.
@@ -71,6 +73,10 @@ class IdentityError(UserError):
 
 class StoreError(UserError):
     """The store cannot be opened, read or written."""
+
+
+class CalibrationError(UserError):
+    """The labels are too few, or the judge tells too little."""
 
 
 class ModelError(AgentloopError):
@@ -136,6 +142,10 @@ class ReplyError(AgentloopError):
 
 class MalformedReply(ReplyError):
     """The reply is not what its schema asks."""
+
+
+class Disagreement(ReplyError):
+    """Judges, or the looks of one, are too far apart to believe any of them."""
 
 
 class RefusedReply(ReplyError):

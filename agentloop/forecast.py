@@ -10,10 +10,11 @@ all its revisions and fails its last, with every answer as long as it may be and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from agentloop.agents import look_at
+from agentloop.errors import PromptError
+from agentloop.judging import given_to_judge, look_at
 from agentloop.models.base import Request
 from agentloop.models.estimate import prompt_tokens
 from agentloop.plain import plain
@@ -113,29 +114,32 @@ def first_prompts(plan: Plan, seed: Json, inputs: Json) -> dict[str, tuple[Messa
     """Return what each role would be asked first about an item."""
     kit, critic = plan.kit, plan.endpoints["critic"]
     candidate = {name: f"<{name}>" for name in kit.recipe.candidate.model_fields}
-    criterion = kit.rubric.criteria[0]
+    criterion = next(iter(kit.rubric.judged), kit.rubric.criteria[0])
     mark = {"name": criterion.name, "ask": criterion.ask, "level": criterion.levels[0]}
-    given = {
-        "seed": seed,
-        "candidate": candidate,
-        "reference": "<reference>" * kit.rubric.reference,
-    }
-    prompts = {"generate": kit.prompts["generate"].render(seed=seed, inputs=inputs)}
-    if kit.rubric.reference:
-        prompts["reference"] = kit.prompts["reference"].render(seed=seed, candidate=candidate)
+    given = given_to_judge(seed, candidate, "<reference>" if kit.rubric.reference else "")
+    asked: dict[str, Callable[[], tuple[Message, ...]]] = {}
+    if kit.rubric.reference is True:
+        reference = kit.prompts["reference"]
+        asked["reference"] = lambda: reference.render(seed=seed, candidate=candidate)
     if critic.logprobs:
-        prompts["ask"] = look_at(kit.prompts["ask"], criterion, given)
+        asked["ask"] = lambda: look_at(kit.prompts["ask"], criterion, given)
     else:
-        prompts["critique"] = kit.prompts["critique"].render(criteria=kit.rubric.criteria, **given)
+        critique = kit.prompts["critique"]
+        asked["critique"] = lambda: critique.render(criteria=kit.rubric.judged, **given)
     if plan.settings.max_rounds:
-        prompts["revise"] = kit.prompts["revise"].render(
-            seed=seed,
-            inputs=inputs,
-            candidate=candidate,
-            marks=[{**mark, "quote": "", "reason": "<reason>"}],
-            checks=[],
-        )
-    return prompts
+        marks = [{**mark, "quote": "", "reason": "<reason>"}]
+        shown = {"seed": seed, "inputs": inputs, "candidate": candidate, "marks": marks}
+        asked["revise"] = lambda: kit.prompts["revise"].render(**shown, checks=[])
+    first = {"generate": kit.prompts["generate"].render(seed=seed, inputs=inputs)}
+    return first | {name: _rendered(render) for name, render in asked.items()}
+
+
+def _rendered(render: Callable[[], tuple[Message, ...]]) -> tuple[Message, ...]:
+    """Return a prompt; one that computes with the candidate's values needs a real one."""
+    try:
+        return render()
+    except PromptError:
+        return ({"role": "user", "content": "(it can be rendered once there is a draft)"},)
 
 
 def _items(plan: Plan) -> tuple[int, int]:
@@ -150,9 +154,10 @@ def _items(plan: Plan) -> tuple[int, int]:
 def _calls(plan: Plan, rounds: int) -> dict[str, int]:
     """Return calls of each role for an item of so many revisions."""
     critic = plan.endpoints["critic"]
-    judging = len(plan.kit.rubric.criteria) + 1 if critic.logprobs else 1
-    judging += plan.kit.rubric.reference
-    return {"generator": 1, "critic": judging * (rounds + 1), "reviser": rounds}
+    judging = len(plan.kit.rubric.judged) + 1 if critic.logprobs else 1
+    judging = judging * plan.kit.rubric.looks.count + (plan.kit.rubric.reference is True)
+    critic_calls = judging * (rounds + 1)
+    return {"generator": 1, "critic": critic_calls, "reviser": rounds}
 
 
 def _answers(plan: Plan, calls: dict[str, int]) -> int:

@@ -20,6 +20,7 @@ A recipe is a candidate type, prompts, a rubric, perhaps checks:
 
 from __future__ import annotations
 
+import dataclasses
 import operator
 import random
 import sys
@@ -36,9 +37,11 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 from typing_extensions import TypedDict
 
-from agentloop.agents import Agents, Draft, critique_of, few_shot, listed_options
-from agentloop.checks import Check, run_checks, source_hash
+from agentloop.agents import Agents, Draft, critique_of
+from agentloop.checks import Check, arun_checks, source_hash
+from agentloop.checks.registry import fields_named, packaged_check
 from agentloop.errors import PromptError, RecipeError, ReplyError, RubricError, did_you_mean
+from agentloop.judging import few_shot, listed_options
 from agentloop.models.base import NoJournal
 from agentloop.models.channel import Channel, Endpoint, RoleSettings
 from agentloop.models.choose import ModelChoice, default_model, open_model, traits_of
@@ -56,6 +59,7 @@ from agentloop.verdicts import (
 )
 
 REQUIRED_PROMPTS = ("generate", "critique", "ask", "evidence", "revise")
+AUDIT_PROMPTS = ("audit", "audit_ask")
 DEFAULT_ROUNDS = 2
 
 
@@ -74,6 +78,8 @@ class State(TypedDict, total=False):
     """What the checks found in it."""
     wrote: dict[str, str]
     """`model` and `prompt` hash of it."""
+    criteria: list[dict[str, Any]]
+    """The item's own criteria, where the rubric asks for such."""
     attempts: Annotated[list[dict[str, Any]], operator.add]
     verdict: dict[str, Any]
 
@@ -150,8 +156,12 @@ class Recipe:
         folder = self.folder(*prompts)
         found = _rubric_file(rubric, folder)
         loaded = read_rubric(found)
-        names = [*REQUIRED_PROMPTS, *(["reference"] if loaded.reference else [])]
-        kit = Kit(self, loaded, folder.prompts(names))
+        names = [*REQUIRED_PROMPTS, *AUDIT_PROMPTS]
+        names += ["reference"] if loaded.reference is True else []
+        names += ["criteria"] if loaded.per_item else []
+        looks = loaded.looks.count + loaded.looks.extra
+        others = folder.wordings("critique", looks) | folder.wordings("ask", looks)
+        kit = Kit(self, loaded, folder.prompts(names) | others)
         kit.check()
         return kit
 
@@ -168,7 +178,8 @@ class Kit:
     def reads(self) -> tuple[str, ...]:
         """Seed fields that the recipe declares, a prompt cannot do without, or a quote stands in."""
         named = {field for prompt in self.prompts.values() for field in prompt.fields_of("seed")}
-        named |= {field for where, field in self._quoted if where == "seed"}
+        named |= {field for where, field in (*self._quoted, *self._checked) if where == "seed"}
+        named |= {self.rubric.reference_field} - {""}
         return tuple(dict.fromkeys([*self.recipe.reads, *sorted(named)]))
 
     @property
@@ -176,6 +187,16 @@ class Kit:
         quoting = [c for c in self.rubric.criteria if c.evidence == "quote"]
         sources = [c.quote_from for c in quoting] + [c.quoted_by for c in quoting if c.quoted_by]
         return [(where, field) for where, _, field in (s.partition(".") for s in sources)]
+
+    @property
+    def _checked(self) -> list[tuple[str, str]]:
+        own = {check.name for check in self.recipe.checks}
+        named = [c for c in self.rubric.checked if c.check not in own]
+        return [
+            field
+            for criterion in named
+            for field in fields_named(criterion.check, criterion.settings)
+        ]
 
     def check(self) -> None:
         """Raise PromptError or RubricError for what could only fail after the first paid call."""
@@ -198,18 +219,48 @@ class Kit:
                     f"rubric `{self.rubric.name}` quotes from `candidate.{name}`, which a "
                     f"`{kind.__name__}` lacks{did_you_mean(name, fields)}"
                 )
-        for criterion in self.rubric.criteria:
+        for where, name in self._checked:
+            if where == "candidate" and name not in fields:
+                raise RubricError(
+                    f"rubric `{self.rubric.name}` checks `{name}`, which a `{kind.__name__}` "
+                    f"lacks{did_you_mean(name, fields)}"
+                )
+        for criterion in self.rubric.judged:
             few_shot(self.prompts["ask"], criterion, listed_options(criterion))
+        _ = self.checks
+
+    @cached_property
+    def checks(self) -> tuple[Check, ...]:
+        """The recipe's checks, then those that the rubric names; RubricError for an unknown one."""
+        own = {check.name for check in self.recipe.checks}
+        named = [
+            dataclasses.replace(
+                packaged_check(
+                    criterion.check,
+                    criterion.settings,
+                    f"rubric `{self.rubric.name}`, criterion `{criterion.name}`",
+                ),
+                name=criterion.name,
+                veto=criterion.veto,
+            )
+            for criterion in self.rubric.checked
+            if criterion.check not in own
+        ]
+        return (*self.recipe.checks, *named)
 
     @cached_property
     def identity(self) -> Json:
-        """Everything here that makes another run: names to content hashes."""
+        """Everything here that makes another run: names to content hashes.
+
+        An audit changes nothing that it looks at.
+        """
+        prompts = {n: p.hash for n, p in sorted(self.prompts.items()) if n not in AUDIT_PROMPTS}
         return {
             "recipe": self.recipe.name,
             "candidate": digest(self.recipe.candidate.model_json_schema(), 8),
             "rubric": self.rubric.hash,
-            **{f"prompts.{name}": prompt.hash for name, prompt in sorted(self.prompts.items())},
-            **{f"checks.{check.name}": check.hash for check in self.recipe.checks},
+            **{f"prompts.{name}": hash for name, hash in prompts.items()},
+            **{f"checks.{check.name}": check.hash for check in self.checks},
             **({"draw": source_hash(self.recipe.draw)} if self.recipe.draw else {}),
         }
 
@@ -295,7 +346,8 @@ class Nodes:
     async def check(self, state: State, runtime: Runtime[Context]) -> State:
         """Run the checks; a failed veto is an attempt without a grade."""
         try:
-            results = run_checks(self.recipe.checks, state["candidate"], state["seed"])
+            async with agents_of(runtime, self.recipe, state) as agents:
+                results = await arun_checks(agents.checks, state["candidate"], state["seed"])
             candidate = self.recipe.candidate.model_validate(state["candidate"])
             messages = candidate.messages(state["seed"])
         except Exception as error:  # a bug in a check costs one item, and is named
@@ -313,11 +365,18 @@ class Nodes:
 
     async def grade(self, state: State, runtime: Runtime[Context]) -> State:
         """Let the critic mark every criterion; code scores and decides."""
+        results = [CheckResult.model_validate(c) for c in state["checks"]]
+        own = state.get("criteria") or []
         try:
             async with agents_of(runtime, self.recipe, state) as agents:
-                grade = await agents.grade(state["seed"], state["candidate"], state["round"])
-                reason, detail = agents.rubric.decide(grade)
-                critique = critique_of(grade, _failed(state["checks"]), agents.rubric)
+                if agents.rubric.per_item and not own:
+                    own = list(await agents.write_criteria(state["seed"]))
+                grade = await agents.grade(
+                    state["seed"], state["candidate"], state["round"], results, own
+                )
+                rubric = agents.rubric.with_criteria(own)
+                reason, detail = rubric.decide(grade)
+                critique = critique_of(grade, _failed(state["checks"]), rubric)
         except ReplyError as error:
             attempt = _attempt(state, reason=reply_reason(error), detail=str(error))
             tried = _with(state, attempt)
@@ -332,7 +391,8 @@ class Nodes:
             reason=reason,
             detail=detail,
         )
-        return self._weigh(state, runtime, attempt)
+        update = self._weigh(state, runtime, not_worse(attempt, state.get("attempts", [])))
+        return {**update, "criteria": own}
 
     async def revise(self, state: State, runtime: Runtime[Context]) -> State:
         """Write another draft from the latest attempt and the evidence against it."""
@@ -373,6 +433,24 @@ class Nodes:
         if attempt.accepted or worse or out_of_rounds or attempt.critique.empty:
             return {"attempts": tried[-1:], "verdict": settle(tried)}
         return {"attempts": tried[-1:]}
+
+
+def not_worse(attempt: Attempt, before: Sequence[Json]) -> Attempt:
+    """Return an attempt; one that lost a check which its parent passed is not accepted any more.
+
+    A revision that mends one thing and breaks another is no repair, whatever it scores.
+    """
+    if not attempt.accepted or not before:
+        return attempt
+    parent = Attempt.model_validate(before[-1])
+    passed = {check.name for check in parent.checks if check.passed}
+    lost = [check.name for check in attempt.checks if check.name in passed and not check.passed]
+    if not lost:
+        return attempt
+    detail = f"the revision fails `{lost[0]}`, which its parent passed"
+    return attempt.model_copy(
+        update={"accepted": False, "reason": "failed_check", "detail": detail}
+    )
 
 
 def _drafted(draft: Draft, round: int) -> State:
@@ -433,6 +511,6 @@ async def agents_of(
     }
     item = state.get("item") or "studio"
     try:
-        yield Agents(item, channels, kit.prompts, kit.rubric, recipe.candidate)
+        yield Agents(item, channels, kit.prompts, kit.rubric, recipe.candidate, kit.checks)
     finally:
         await model.aclose()

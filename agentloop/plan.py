@@ -14,9 +14,15 @@ from typing import Any
 
 import orjson
 
-from agentloop.config import ROLES, LimitConfig, Role, RoleConfig, Settings
+from agentloop.calibration_report import (
+    CalibrationReport,
+    check_judge,
+    load_calibration,
+    panel_weights,
+)
+from agentloop.config import ROLES, LimitConfig, RoleConfig, Settings
 from agentloop.errors import IdentityError, SettingsError
-from agentloop.loop import Kit, Recipe
+from agentloop.loop import AUDIT_PROMPTS, Kit, Recipe
 from agentloop.models.base import Traits
 from agentloop.models.channel import Endpoint, RoleSettings
 from agentloop.models.choose import ModelChoice, default_model, open_model, traits_of
@@ -43,6 +49,10 @@ class Plan:
     roles: Mapping[str, RoleSettings]
     identity: Json
     concurrency: int
+    calibration: CalibrationReport | None = None
+    """What is known of the critic; its threshold, where it has one, is the rubric's in `kit`."""
+    weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """What each judge of a panel counts, by its calibration; all the same without one."""
 
 
 def prepare(recipe: str | Recipe | FoundRecipe, settings: Settings) -> Plan:
@@ -59,23 +69,32 @@ def prepare(recipe: str | Recipe | FoundRecipe, settings: Settings) -> Plan:
     name = settings.run or found.recipe.name
     if settings.fork == name:
         raise SettingsError(f"`--fork {name}` needs a name of its own: it is forked from `{name}`")
-    endpoints, concurrency = _endpoints(settings)
+    asked = asked_roles(settings)
+    endpoints, concurrency = open_endpoints(settings, asked)
     if settings.budget_usd is not None:
         for endpoint in endpoints.values():
             endpoint.known_price()
     roles: dict[str, RoleSettings] = {
-        role: _role_settings(settings, role, endpoints[role]) for role in ROLES
+        role: role_settings(own, role, endpoints[role]) for role, own in asked.items()
     }
+    models = {role: role_identity(own, role, endpoints[role]) for role, own in asked.items()}
     identity = kit.identity | {
-        f"models.{role}": {
-            **endpoints[role].identity,
-            **roles[role].identity(role),
-            **{key: getattr(settings.role(role), key) for key in ("structured", "logprobs")},
-        }
-        for role in ROLES
+        f"models.{role}": model
+        for role, model in models.items()
+        if role != "auditor" or settings.audit == 1  # else it decides nothing
     }
+    if settings.audit == 1:
+        identity |= {f"prompts.{name}": kit.prompts[name].hash for name in AUDIT_PROMPTS}
     identity["seed"] = settings.seed
     identity["recipe.source"] = found.source
+    weights = _weights(settings, kit, endpoints)
+    identity |= {"panel.weights": weights} if weights else {}
+    calibration = None
+    if not settings.panel:  # one judge's threshold is not its panel's
+        calibration = _calibration(settings, kit, endpoints["critic"].name, models["critic"])
+    if calibration is not None and calibration.state == "calibrated":
+        identity["calibration"] = calibration.digest
+        kit = _calibrated(kit, calibration)
     return Plan(
         found=found,
         kit=kit,
@@ -88,11 +107,68 @@ def prepare(recipe: str | Recipe | FoundRecipe, settings: Settings) -> Plan:
         roles=roles,
         identity=orjson.loads(orjson.dumps(identity)),
         concurrency=concurrency,
+        calibration=calibration,
+        weights=weights,
     )
 
 
-def _role_settings(settings: Settings, role: Role, endpoint: Endpoint) -> RoleSettings:
-    own = settings.role(role)
+def asked_roles(settings: Settings) -> dict[str, RoleConfig]:
+    """Return the settings of every role that is asked, the panel's and the auditor's among them."""
+    found: dict[str, RoleConfig] = {
+        role: settings.role(role) for role in ROLES if role != "auditor" or settings.audit
+    }
+    for number, model in enumerate(settings.panel, start=2):
+        found[f"critic.{number}"] = settings.like_critic(model)
+    if settings.escalate is not None:
+        found["escalation"] = settings.like_critic(settings.escalate)
+    return found
+
+
+def _calibration(
+    settings: Settings, kit: Kit, critic: str, model: Json
+) -> CalibrationReport | None:
+    """Return the report that the settings name; SettingsError unless it is of this rubric and judge."""
+    if not settings.calibration:
+        return None
+    report = load_calibration(settings.calibration, kit.rubric.hash, critic)
+    if report is None:
+        raise SettingsError(
+            f"`{settings.calibration}` holds no calibration: make one with `agentloop calibrate`"
+        )
+    check_judge(report, judge_identity(kit, model))
+    return report
+
+
+def _weights(settings: Settings, kit: Kit, endpoints: Mapping[str, Endpoint]) -> dict[str, float]:
+    """Return what each judge of a panel counts; SettingsError for one without skill."""
+    if not (settings.panel and settings.calibration):
+        return {}
+    reports: dict[str, CalibrationReport] = {}
+    for role, endpoint in endpoints.items():
+        if role.partition(".")[0] == "critic":
+            report = load_calibration(settings.calibration, kit.rubric.hash, endpoint.name)
+            if report is None:
+                raise SettingsError(f"`{settings.calibration}` holds no calibration")
+            reports[role] = report
+    return panel_weights(reports)
+
+
+def _calibrated(kit: Kit, report: CalibrationReport) -> Kit:
+    if report.threshold is None:
+        return kit
+    return dataclasses.replace(kit, rubric=kit.rubric.accepting_at(report.threshold.accept_at))
+
+
+def judge_identity(kit: Kit, model: Json) -> Json:
+    """Return all that makes another judge: checks, grading prompts, model with its parameters."""
+    others = {"recipe", "candidate", "draw", "rubric", "prompts.generate", "prompts.revise"}
+    judging = {key: hash for key, hash in kit.identity.items() if key not in others}
+    found: Json = orjson.loads(orjson.dumps(judging | {"models.critic": model}))
+    return found
+
+
+def role_settings(own: RoleConfig, role: str, endpoint: Endpoint) -> RoleSettings:
+    """Return a role's sampling parameters, those that suit its model filled in."""
     writes = role in ("generator", "reviser")
     temperature, max_tokens = own.temperature, own.max_tokens
     if writes:
@@ -101,13 +177,27 @@ def _role_settings(settings: Settings, role: Role, endpoint: Endpoint) -> RoleSe
     return RoleSettings(temperature, max_tokens, own.timeout, own.extra)
 
 
-def _endpoints(settings: Settings) -> tuple[dict[str, Endpoint], int]:
-    """Return an endpoint for each role; a model that several roles name is opened once."""
+def role_identity(own: RoleConfig, role: str, endpoint: Endpoint) -> Json:
+    """Return what of a role makes another run."""
+    return {
+        **endpoint.identity,
+        **role_settings(own, role, endpoint).identity(role),
+        "structured": own.structured,
+        "logprobs": own.logprobs,
+    }
+
+
+def open_endpoints(
+    settings: Settings, roles: Mapping[str, RoleConfig]
+) -> tuple[dict[str, Endpoint], int]:
+    """Return an endpoint for each role, and how many items may be in flight.
+
+    A model that several roles name is opened once.
+    """
     opened: dict[str, tuple[Limits, Traits]] = {}
     asked: dict[str, Endpoint] = {}
     by_role: dict[str, Endpoint] = {}
-    for role in ROLES:
-        own = settings.role(role)
+    for role, own in roles.items():
         spec = own.model if own.model is not None else default_model()
         same = f"{spec!r} {own.base_url} {own.client}"
         if same not in opened:

@@ -21,6 +21,8 @@ from agentloop.records import Event, Json
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from agentloop.models.base import Reply
+
 PLAIN_SECONDS = 20.0
 REFRESH = 4  # times a second
 
@@ -69,6 +71,19 @@ class Tally:
         if self.target is None or made <= 0:
             return None
         return self.seconds / made * max(0, self.target - self.done)
+
+    def note_call(self, reply: Reply | None, tries: int, *, booked: bool) -> None:
+        """Count a call; `booked`: a budget has booked what an endpoint does not say."""
+        self.requests += tries
+        if reply is None:
+            return
+        self.calls += 1
+        self.session_calls += 1
+        self.prompt_tokens += reply.usage.prompt_tokens
+        self.completion_tokens += reply.usage.completion_tokens
+        if self.cost_usd is not None:
+            cost = 0.0 if booked and reply.cost_usd is None else reply.cost_usd
+            self.cost_usd = None if cost is None else self.cost_usd + cost
 
     def as_dict(self) -> Json:
         """Return the counts as JSON values."""
@@ -257,6 +272,15 @@ def summary(tally: Tally) -> str:
     parts += [money(tally.cost_usd), clock(tally.seconds)]
     if tally.eta is not None and tally.done < (tally.target or 0):
         parts.append(f"{clock(tally.eta)} left")
+    return " · ".join(parts)
+
+
+def told(counts: Json) -> str:
+    """Return what came of a run in one line."""
+    parts = [f"{counts[name]} {name}" for name in _STYLES]
+    cost = counts["cost_usd"]
+    parts.append("cost unknown" if cost is None else f"{cost:.4f} USD")
+    parts.append(f"{counts['seconds']:.1f} s")
     return " · ".join(parts)
 
 

@@ -39,12 +39,17 @@ _ENVIRONMENT = ImmutableSandboxedEnvironment(
 VARIABLES: Mapping[str, frozenset[str]] = {
     "generate": frozenset({"seed", "inputs"}),
     "reference": frozenset({"seed", "candidate"}),
-    "critique": frozenset({"seed", "candidate", "criteria", "reference"}),
-    "ask": frozenset({"seed", "candidate", "criterion", "options", "reference"}),
-    "evidence": frozenset({"seed", "candidate", "wanted", "reference"}),
+    "criteria": frozenset({"seed", "count", "criteria"}),
+    "critique": frozenset({"seed", "candidate", "criteria", "reference", "fence"}),
+    "audit": frozenset({"seed", "candidate", "criteria", "reference", "fence"}),
+    "ask": frozenset({"seed", "candidate", "criterion", "options", "reference", "fence"}),
+    "audit_ask": frozenset({"seed", "candidate", "criterion", "options", "reference", "fence"}),
+    "evidence": frozenset({"seed", "candidate", "wanted", "reference", "fence"}),
     "revise": frozenset({"seed", "inputs", "candidate", "marks", "checks"}),
 }
-"""What each prompt may name; another name is an error before the first call."""
+"""What each prompt may name; another name is an error before the first call. `fence` is a line that no
+text of the item can contain. Other wordings (`critique_2`, `ask_3`) may name what the first may."""
+_NUMBERED = re.compile(r"_\d+$")
 
 
 @dataclass(frozen=True)
@@ -76,7 +81,7 @@ class Prompt:
 
     def check(self) -> None:
         """Raise PromptError for bad syntax or a variable that this prompt is never given."""
-        known = VARIABLES.get(self.name)
+        known = VARIABLES.get(_NUMBERED.sub("", self.name))
         used: set[str] = set()
         for tree in self._trees:
             with boundary(PromptError, f"prompt `{self.where}`", TemplateError):
@@ -182,6 +187,22 @@ class PromptFolder:
     def prompts(self, names: Iterable[str]) -> dict[str, Prompt]:
         """Return several prompts by name."""
         return {name: self.prompt(name) for name in names}
+
+    def wordings(self, name: str, count: int) -> dict[str, Prompt]:
+        """Return up to so many wordings of a prompt: `critique`, `critique_2`, as far as there are."""
+        found = {name: self.prompt(name)}
+        first = self.find(f"{name}.md")
+        for number in range(2, count + 1):
+            other = self.find(f"{name}_{number}.md")
+            if other is None or not _beside(first, other):
+                break
+            found[f"{name}_{number}"] = _load(f"{name}_{number}", other)
+        return found
+
+
+def _beside(first: Traversable | None, other: Traversable) -> bool:
+    """Whether two files lie in one folder: a recipe's own wording is not mixed with the common ones."""
+    return str(first).rpartition("/")[0] == str(other).rpartition("/")[0]
 
 
 def _load(name: str, file: Traversable) -> Prompt:

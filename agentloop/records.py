@@ -128,7 +128,11 @@ class Grade(Record):
     model: str
     """The critic as the user named it."""
     reference: str = ""
-    """The critic's own answer, written before it saw the candidate's."""
+    """What the candidate's answer was compared with: the critic's own, or the seed's."""
+    criteria: tuple[Json, ...] = ()
+    """`name, ask` of the criteria that were written for this item alone."""
+    looks: tuple[float, ...] = ()
+    """The score of each look, where there were several; `score` is that of their mean."""
     prompts: dict[str, str] = {}
     """Content hash of each grading prompt."""
 

@@ -11,13 +11,19 @@ import time
 from collections.abc import Sequence
 
 from agentloop import __version__
+from agentloop.calibration_report import CalibrationReport
 from agentloop.plan import Plan
 from agentloop.records import Attempt, Json, Verdict
+from agentloop.rubric import Rubric
+from agentloop.store.gradings import Settled
 from agentloop.store.journal import Line
 from agentloop.store.resume import Owed
 
 PACKAGES = ("langgraph", "litellm", "duckdb", "pydantic")
-TOLD = {"accept", "items", "per_seed", "max_rounds", "concurrency", "budget_usd", "max_seconds"}
+TOLD = {
+    "accept", "items", "per_seed", "max_rounds", "concurrency", "budget_usd", "max_seconds",
+    "audit", "canaries",
+}  # fmt: skip
 """Settings that are no part of a run's identity, kept with each session."""
 
 
@@ -32,6 +38,17 @@ def run_line(plan: Plan, begun: float) -> Line:
         "identity": plan.identity,
         "versions": {"agentloop": __version__, **versions},
         "parent": plan.parent,
+    }
+
+
+def calibration_line(report: CalibrationReport, rid: str) -> Line:
+    """Return the row of a report; a run that uses one keeps it under its digest."""
+    return "calibrations", {
+        "rid": rid,
+        "rubric": report.rubric,
+        "critic": report.critic,
+        "report": report.model_dump(mode="json"),
+        "time": report.time,
     }
 
 
@@ -86,5 +103,32 @@ def settled_lines(
         lines.append(("attempts", data | at))
         lines.append(("grades", {**at, "grading": 0, **grade}))
     row = {**place, **verdict.model_dump(), "fingerprint": fingerprint, "time": time.time()}
+    lines.append(("verdicts", row))
+    return lines
+
+
+def grading_line(run: str, grading: int, rubric: Rubric, critic: str, identity: Json) -> Line:
+    """Return the row of a grading beside the run's own."""
+    return "gradings", {
+        "run": run,
+        "grading": grading,
+        "rubric": {**rubric.model_dump(mode="json", by_alias=True), "hash": rubric.hash},
+        "critic": critic,
+        "identity": identity,
+        "time": time.time(),
+    }
+
+
+def graded_lines(
+    run: str, settled: Settled, attempts: Sequence[Attempt], verdict: Verdict, grading: int
+) -> list[Line]:
+    """Return an item's grades and verdict in a grading beside the run's own; the verdict last."""
+    place = {"run": run, "item": settled.item, "opening": settled.opening, "grading": grading}
+    lines: list[Line] = []
+    for attempt in attempts:
+        keys = {"grade", "accepted", "reason", "detail"}
+        grade = attempt.model_dump(mode="json", include=keys)
+        lines.append(("grades", {**place, "round": attempt.round, **grade}))
+    row = {**verdict.model_dump(), **place, "fingerprint": "", "time": time.time()}
     lines.append(("verdicts", row))
     return lines

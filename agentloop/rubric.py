@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,9 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from agentloop.checks.quotes import stands
 from agentloop.errors import MalformedReply, RubricError, did_you_mean
-from agentloop.records import Grade, Json, Mark, Reason, digest
+from agentloop.records import CheckResult, Grade, Json, Mark, Reason, digest
 
-MAX_LEVELS = 9  # a level is asked for as one digit when it is asked by logprobs
+MAX_LEVELS = 10  # a level is asked for as one digit when it is asked by logprobs
 YES_NO = ("no", "yes")
 
 
@@ -38,9 +39,15 @@ class Example(BaseModel):
 class Criterion(BaseModel):
     """One question with ordered levels, worst first."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True)
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)
-    ask: str = Field(min_length=1)
+    ask: str = ""
+    """The question; a criterion has this, or a `check`."""
+    check: str = ""
+    """A check of the recipe's by its name, or a packaged one, made `with` these settings."""
+    settings: Json = Field(default={}, alias="with")
+    veto: bool = False
+    """Whether no score buys the item back once the check has failed."""
     levels: tuple[str, ...] = YES_NO
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     floor: str | None = None
@@ -64,6 +71,12 @@ class Criterion(BaseModel):
     def _consistent(self) -> Criterion:
         if not 2 <= len(self.levels) <= MAX_LEVELS:
             raise ValueError(f"`levels` needs 2 to {MAX_LEVELS} entries, worst first")
+        if bool(self.ask.strip()) == bool(self.check):
+            raise ValueError("a criterion has either `ask`, for a judge, or `check`")
+        if (self.settings or self.veto) and not self.check:
+            raise ValueError(
+                "`with` and `veto` belong to a `check`; a judged criterion has `floor`"
+            )
         if len(set(self.levels)) < len(self.levels) or not all(x.strip() for x in self.levels):
             raise ValueError("`levels` must be different and not empty")
         for level in [self.floor, *(e.level for e in self.examples)]:
@@ -80,6 +93,10 @@ class Criterion(BaseModel):
         """Return the rank of a level in 0..1: index ÷ (levels − 1)."""
         return self.levels.index(level) / (len(self.levels) - 1)
 
+    def level_of(self, fraction: float) -> str:
+        """Return the highest level that a share of passed tests reaches; the top one for all only."""
+        return self.levels[int(fraction * (len(self.levels) - 1) + 1e-9)]
+
     def needs_quote(self, level: str) -> bool:
         """Whether a mark of this level must quote: only above the lowest level."""
         return self.evidence == "quote" and level != self.levels[0]
@@ -90,6 +107,23 @@ class Criterion(BaseModel):
         return str({"seed": seed, "candidate": candidate}[where].get(field, ""))
 
 
+class Looks(BaseModel):
+    """How often a candidate is looked at; each look has another wording, and they are averaged.
+
+    Four wordings averaged leave 3 % of pairs tied where one leaves 16–21 %, and their scores can be
+    calibrated where one's cannot (GPT-4's ratings of LLMBar: `benchmarks/llmbar.py`).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    count: int = Field(default=1, ge=1, le=16)
+    band: float = Field(default=0.0, ge=0, le=1)
+    """A mean score that is no further from the threshold gets …"""
+    extra: int = Field(default=0, ge=0, le=16)
+    """… so many more looks."""
+    max_spread: float | None = Field(default=None, gt=0, le=1)
+    """Scores whose standard deviation is larger: a stronger judge is asked, or nobody is believed."""
+
+
 class Rubric(BaseModel):
     """Criteria, acceptance threshold, version; its hash travels with every grade."""
 
@@ -97,9 +131,20 @@ class Rubric(BaseModel):
     name: str = Field(min_length=1)
     accept_at: float = Field(gt=0, le=1)
     version: int = 1
-    reference: bool = False
-    """Whether the critic first answers by itself (prompt `reference.md`), to compare with."""
+    reference: bool | str = False
+    """Whether the critic first answers by itself (prompt `reference.md`), to compare with; or the field
+    of the seed that holds the right answer, as in `seed.answer`."""
+    per_item: int = Field(default=0, ge=0, le=20)
+    """Criteria that the critic writes for each item (prompt `criteria.md`), seeing its seed only."""
+    looks: Looks = Looks()
     criteria: tuple[Criterion, ...] = Field(min_length=1)
+
+    @field_validator("reference")
+    @classmethod
+    def _field(cls, value: bool | str) -> bool | str:
+        if isinstance(value, str) and not re.fullmatch(r"seed\.\w+", value):
+            raise ValueError("must be true, false, or a field of the seed as in `seed.answer`")
+        return value
 
     @model_validator(mode="after")
     def _distinct(self) -> Rubric:
@@ -116,9 +161,39 @@ class Rubric(BaseModel):
         return digest(json.dumps(content, sort_keys=True))
 
     @cached_property
+    def judged(self) -> tuple[Criterion, ...]:
+        """The criteria that a judge is asked."""
+        return tuple(c for c in self.criteria if c.ask)
+
+    @cached_property
+    def checked(self) -> tuple[Criterion, ...]:
+        """The criteria that a check decides."""
+        return tuple(c for c in self.criteria if c.check)
+
+    @cached_property
+    def reference_field(self) -> str:
+        """The field of the seed that holds the reference answer; empty when the critic writes it."""
+        return self.reference.partition(".")[2] if isinstance(self.reference, str) else ""
+
+    def with_criteria(self, own: Sequence[Json]) -> Rubric:
+        """Return the rubric with an item's own criteria (`name, ask`) beside the common ones."""
+        if not own:
+            return self
+        added = tuple(Criterion(name=entry["name"], ask=entry["ask"]) for entry in own)
+        return self._with(criteria=(*self.criteria, *added))
+
+    def accepting_at(self, threshold: float) -> Rubric:
+        """Return the rubric with another threshold."""
+        return self._with(accept_at=threshold)
+
+    def _with(self, **changed: Any) -> Rubric:
+        kept = {name: getattr(self, name) for name in Rubric.model_fields}
+        return Rubric(**{**kept, **changed})
+
+    @cached_property
     def reply_schema(self) -> Json:
         """JSON schema of a written grade: for each criterion the quote, the reason, the level."""
-        fields = {c.name: _mark_schema(c) for c in self.criteria}
+        fields = {c.name: _mark_schema(c) for c in self.judged}
         return closed(fields)
 
     def criterion(self, name: str) -> Criterion:
@@ -139,12 +214,32 @@ class Rubric(BaseModel):
         """
         if not isinstance(reply, dict):
             raise MalformedReply("the reply must be one JSON object with a key for each criterion")
-        names = {c.name for c in self.criteria}
+        names = {c.name for c in self.judged}
         if unknown := sorted(str(key) for key in reply.keys() - names):
             raise MalformedReply(f"unknown criterion `{unknown[0]}`")
-        if missing := [c.name for c in self.criteria if c.name not in reply]:
+        if missing := [c.name for c in self.judged if c.name not in reply]:
             raise MalformedReply(f"criterion `{missing[0]}` is missing")
-        return tuple(_read_mark(c, reply[c.name], seed, candidate) for c in self.criteria)
+        return tuple(_read_mark(c, reply[c.name], seed, candidate) for c in self.judged)
+
+    def check_marks(self, results: Sequence[CheckResult]) -> tuple[Mark, ...]:
+        """Return the marks of the criteria that checks decide; RubricError where a check did not run."""
+        found = {result.name: result for result in results}
+        marks = []
+        for criterion in self.checked:
+            result = found.get(criterion.name) or found.get(criterion.check)
+            if result is None:
+                raise RubricError(f"criterion `{criterion.name}`: the check did not run")
+            share = 1.0 if result.passed else min(result.fraction, 1 - 1e-9)
+            marks.append(
+                Mark(
+                    criterion=criterion.name,
+                    level=criterion.level_of(share),
+                    value=1.0 if result.passed else result.fraction,
+                    how="check",
+                    reason=result.evidence,
+                )
+            )
+        return tuple(marks)
 
     def score(self, marks: Sequence[Mark]) -> float:
         """Return Σ weight·value ÷ Σ weight; RubricError unless there is one mark a criterion."""

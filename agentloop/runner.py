@@ -15,16 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from agentloop import export
+from agentloop.calibration_report import CalibrationReport, Judged, summary_line
 from agentloop.config import ROLES, Settings, load_settings
 from agentloop.errors import SettingsError, UserError
 from agentloop.forecast import Forecast, forecast
 from agentloop.loop import Recipe
 from agentloop.plan import prepare
-from agentloop.progress import Callback, Progress, progress_for
+from agentloop.progress import Callback, Progress, progress_for, told
 from agentloop.recipes import FoundRecipe
 from agentloop.records import Event, Json
 from agentloop.session import Session
 from agentloop.store import Store
+from agentloop.store.evidence import Evidence
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Run:
     store: Path
     counts: Json
     exit_code: int
+    calibration: CalibrationReport | None = None
+    """What is known of its critic."""
 
     @property
     def name(self) -> str:
@@ -44,6 +48,13 @@ class Run:
     def stopped_by(self) -> str:
         """What ended it: `accept`, `items`, `seeds`, `budget`, `seconds` or `interrupt`."""
         return str(self.counts["stopped_by"])
+
+    @property
+    def trust(self) -> str:
+        """One line on what its verdicts are worth: the critic beside people, the corrected quality."""
+        known = self.calibration is not None and self.counts["attempts"]
+        judged = Store(self.store).judged(self.name) if known else (0, 0)
+        return summary_line(self.calibration, Judged(*judged))
 
     def items(self, verdict: str = "accepted", where: str = "") -> Iterator[Json]:
         """Yield rows of the view `examples`."""
@@ -63,15 +74,12 @@ class Run:
         )
         return export.write(path, content, store=self.store)
 
+    def evidence(self) -> Evidence:
+        """Return what audits and canaries say of its grades."""
+        return Store(self.store).evidence(self.name)
+
     def __str__(self) -> str:
-        counts = self.counts
-        parts = [
-            f"{counts[name]} {name}" for name in ("accepted", "rejected", "ungradable", "failed")
-        ]
-        cost = counts["cost_usd"]
-        parts.append("cost unknown" if cost is None else f"{cost:.4f} USD")
-        parts.append(f"{counts['seconds']:.1f} s")
-        return " · ".join(parts)
+        return told(self.counts)
 
 
 def run(recipe: str | Recipe | FoundRecipe, **settings: Any) -> Run:
@@ -100,11 +108,11 @@ async def arun(
     `models` maps roles to names or Model objects; `progress` is a mode, a function of events, or a
     `Progress`.
     """
-    watcher, mode = _watcher(progress)
+    own, mode = watcher(progress)
     merged = _settings(settings, models, config, mode)
     plan = prepare(recipe, merged)
-    ending = await Session(plan, watcher or progress_for(merged.progress)).play()
-    return Run(plan.store, ending.counts, ending.exit_code)
+    ending = await Session(plan, own or progress_for(merged.progress)).play()
+    return Run(plan.store, ending.counts, ending.exit_code, plan.calibration)
 
 
 def dry_run_of(
@@ -130,7 +138,8 @@ def _settings(
     return load_settings({**given, **(models or {}), "progress": progress}, file=config)
 
 
-def _watcher(progress: Any) -> tuple[Progress | None, str | None]:
+def watcher(progress: Any) -> tuple[Progress | None, str | None]:
+    """Return who watches, or the mode that says who will."""
     if progress is None or isinstance(progress, str):
         return None, progress
     if callable(progress):

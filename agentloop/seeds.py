@@ -72,7 +72,7 @@ class Seeds:
         if not isinstance(row, Mapping):
             raise SeedError(f"{place}: a seed must be an object with named fields")
         try:
-            fields: Json = _json(row, place)
+            fields: Json = checked_json(row, place)
         except RecursionError as error:
             raise SeedError(f"{place} is nested too deeply") from error
         fields = self._renamed(fields, place)
@@ -124,7 +124,8 @@ def _opener(source: Source) -> Callable[[], Rows]:
     return lambda: ((f"seed {number}", row) for number, row in enumerate(rows, 1))
 
 
-def _jsonl(path: Path) -> Rows:
+def read_jsonl(path: Path) -> Rows:
+    """Yield the lines of a JSONL file with their places; SeedError for what is not JSON."""
     with path.open("rb") as file:
         number = 0
         while line := file.readline(MAX_LINE + 1):
@@ -204,8 +205,8 @@ def _select(database: str | None, sql: str, values: list[str], name: str) -> Row
 
 
 _READERS: dict[str, Callable[[Path], Rows]] = {
-    ".jsonl": _jsonl,
-    ".ndjson": _jsonl,
+    ".jsonl": read_jsonl,
+    ".ndjson": read_jsonl,
     ".json": _json_list,
     ".csv": _csv,
     ".parquet": _parquet,
@@ -229,7 +230,7 @@ def _check_names(names: Sequence[str], place: str) -> None:
         raise SeedError(f"{place} has two columns `{twice}`")
 
 
-def _json(value: Any, place: str) -> Any:
+def checked_json(value: Any, place: str) -> Any:
     """Return a value as JSON has it; SeedError for NUL, lone surrogates and what JSON cannot hold."""
     if isinstance(value, str):
         if "\0" in value:
@@ -244,9 +245,10 @@ def _json(value: Any, place: str) -> Any:
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {_json(str(key), place): _json(inner, place) for key, inner in value.items()}
+        pairs = ((str(key), inner) for key, inner in value.items())
+        return {checked_json(key, place): checked_json(inner, place) for key, inner in pairs}
     if isinstance(value, list | tuple):
-        return [_json(inner, place) for inner in value]
+        return [checked_json(inner, place) for inner in value]
     if isinstance(value, datetime.date | datetime.time | decimal.Decimal | uuid.UUID):
         return str(value)
     raise SeedError(f"{place} holds a {type(value).__name__}, which JSON cannot hold")

@@ -11,27 +11,36 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from agentloop.admission import Admission
 from agentloop.agents import Agents
-from agentloop.config import ROLES
+from agentloop.auditing import audit, audit_line, canary_line, gate, try_canary
+from agentloop.calibration_report import standing
+from agentloop.canaries import canary, chosen
 from agentloop.errors import AgentloopError, BudgetReached, SettingsError, UnreachableError
 from agentloop.feed import Feed
+from agentloop.interrupts import on_interrupt
 from agentloop.loop import Context, recursion_limit
 from agentloop.models.base import Reply
 from agentloop.models.budget import Budget
 from agentloop.models.channel import Channel
+from agentloop.models.family import family
 from agentloop.plan import Plan
 from agentloop.progress import Progress, Silent, Tally
 from agentloop.records import Attempt, Event, Json, Verdict
-from agentloop.rows import item_line, reopened_line, run_line, session_line, settled_lines
+from agentloop.rows import (
+    calibration_line,
+    item_line,
+    reopened_line,
+    run_line,
+    session_line,
+    settled_lines,
+)
 from agentloop.store import COUNT_KEYS, Store
-from agentloop.store.journal import RunJournal
+from agentloop.store.journal import Line, RunJournal
 from agentloop.store.resume import Owed
 from agentloop.store.writer import Writer
 from agentloop.verdicts import failure
@@ -66,6 +75,7 @@ class Session:
         self._ended = asyncio.Event()
         """Set, and replaced, whenever an item ends."""
         self._budget: Budget | None = None
+        self._failed = self._sent = 0
 
     async def play(self) -> Ending:
         """Work until the target, a cap, the end of the seeds, or a signal."""
@@ -115,6 +125,9 @@ class Session:
             self._budget = Budget(settings.budget_usd, spent)
         if self._feed.new:
             self._journal.hold(run_line(plan, self._begun))
+            if plan.calibration is not None and plan.calibration.state == "calibrated":
+                line = calibration_line(plan.calibration, plan.calibration.digest)
+                self._journal.hold(line)
 
     async def _work(self) -> None:
         from langsmith import tracing_context
@@ -126,7 +139,7 @@ class Session:
         for notice in {endpoint.notice for endpoint in self._plan.endpoints.values()} - {""}:
             self._note(notice)
         width = self._plan.concurrency
-        with self._signals(), tracing_context(enabled=False):
+        with on_interrupt(self._interrupt), tracing_context(enabled=False):
             self._workers = [asyncio.create_task(self._worker()) for _ in range(width)]
             beat = asyncio.create_task(self._heartbeat())
             clock = self._clock()
@@ -140,9 +153,17 @@ class Session:
         made_it = accept is not None and self._admission.accepted >= accept
         if made_it and self._stopped_by in ("seeds", "items", "budget", "seconds"):
             self._stopped_by = "accept"  # the last ones in flight made it
+        if self._unanswered() and self._stopped_by in ("seeds", "items"):
+            self._stopped_by = "endpoint"
+            self._note("no call was answered: `--retry failed` opens these items again")
         self._raise_bug()
         self._mark()
         self._tell("stopped", stopped_by=self._stopped_by)
+
+    def _unanswered(self) -> bool:
+        """Whether items failed in this sitting and nobody answered a single call."""
+        answered = any(endpoint.limits.answered for endpoint in self._plan.endpoints.values())
+        return self._failed > 0 and self._sent > 0 and not answered
 
     def _clock(self) -> asyncio.TimerHandle | None:
         """Set the alarm for `--max-seconds`."""
@@ -160,15 +181,22 @@ class Session:
 
     def _greeting(self) -> str:
         plan, models = self._plan, []
-        for role in ROLES:
+        for role in ("generator", "critic", "reviser"):
             models.append(f"{role} {plan.endpoints[role].name}")
         before = self._tally.settled
         again = f", {before} items settled before" if before else ""
         twice = f", {plan.seeds.duplicates} given twice" if plan.seeds.duplicates else ""
         return (
             f"run {plan.run} · recipe {plan.found.recipe.name} · {plan.seeds.count} seeds"
-            f"{twice}{again} · {' · '.join(models)}"
+            f"{twice}{again} · {' · '.join(models)}{self._own_grades} · {standing(plan.calibration)}"
         )
+
+    @property
+    def _own_grades(self) -> str:
+        """Say so where the critic is of the generator's family: allowed, and no good witness."""
+        endpoints = self._plan.endpoints
+        writer, judge = family(endpoints["generator"].name), family(endpoints["critic"].name)
+        return f" · self-graded ({judge})" if writer == judge else ""
 
     def _why_stop(self) -> StoppedBy | None:
         """Return why no further item should be started; None when one should."""
@@ -234,17 +262,19 @@ class Session:
         """Walk one item through the graph and the door, and write it down."""
         item = owed.item
         attempts: list[Attempt] = []
+        watched: list[Line] = []
         try:
             inputs = self._begin(owed)
+            agents = self._agents(owed)
             state = await self._plan.found.graph.ainvoke(
                 {"item": item, "seed": owed.seed.fields, "inputs": inputs},
-                context=Context(
-                    agents=self._agents(owed), max_rounds=self._plan.settings.max_rounds
-                ),
+                context=Context(agents=agents, max_rounds=self._plan.settings.max_rounds),
                 config={"recursion_limit": recursion_limit(self._plan.settings.max_rounds)},
             )
             verdict = Verdict.model_validate(state["verdict"])
             attempts = [Attempt.model_validate(a) for a in state.get("attempts", [])]
+            verdict = await self._audit(owed, agents, attempts, verdict, watched)
+            await self._try_canary(owed, agents, attempts, watched)
         except AgentloopError:
             raise
         except Exception as error:  # a bug in `draw` or in a node of one's own costs one item
@@ -252,8 +282,42 @@ class Session:
         kept = next((a for a in attempts if a.round == verdict.round), None)
         verdict, fingerprint = self._admission.admit(item, verdict, kept.messages if kept else ())
         lines = settled_lines(self._plan.run, owed, attempts, verdict, fingerprint)
-        self._journal.settle(*lines)
+        self._journal.settle(*watched, *lines)
         self._count(item, verdict)
+
+    async def _audit(
+        self,
+        owed: Owed,
+        agents: Agents,
+        attempts: list[Attempt],
+        verdict: Verdict,
+        watched: list[Line],
+    ) -> Verdict:
+        """Let the auditor see a sample; return the verdict, which only an audit of all can change."""
+        settings, run = self._plan.settings, self._plan.run
+        drawn = chosen(settings.audit, settings.seed, owed.item, "audit")
+        if not drawn or verdict.verdict not in ("accepted", "rejected"):
+            return verdict
+        found = await audit(agents, owed.seed.fields, attempts)
+        watched += [audit_line(run, owed.item, owed.opening, f, time.time()) for f in found]
+        return gate(verdict, found) if settings.audit == 1 else verdict
+
+    async def _try_canary(
+        self, owed: Owed, agents: Agents, attempts: list[Attempt], watched: list[Line]
+    ) -> None:
+        """Show the critic a spoilt copy of the item's first draft, with some items."""
+        settings, seed = self._plan.settings, owed.seed.fields
+        graded = next((a for a in attempts if a.grade is not None), None)
+        if graded is None or not chosen(settings.canaries, settings.seed, owed.item, "canary"):
+            return
+        last = graded.messages[-1]["content"] if graded.messages else ""
+        spoilt = canary(owed.item, graded.candidate, last)
+        if spoilt is None or graded.grade is None:
+            return
+        found = await try_canary(agents, seed, spoilt, graded.grade.criteria)
+        original = graded.grade.score
+        line = canary_line(self._plan.run, owed.item, spoilt, found, original, time.time())
+        watched.append(line)
 
     def _begin(self, owed: Owed) -> Json:
         """Return an item's inputs: drawn once and written down before its first call."""
@@ -272,13 +336,13 @@ class Session:
         channels: dict[str, Channel] = {
             role: Channel(
                 role,
-                plan.endpoints[role],
+                endpoint,
                 self._journal,
                 plan.roles[role],
                 plan.settings.seed,
                 self._budget,
             )
-            for role in ROLES
+            for role, endpoint in plan.endpoints.items()
         }
         return Agents(
             owed.item,
@@ -286,12 +350,15 @@ class Session:
             plan.kit.prompts,
             plan.kit.rubric,
             plan.found.recipe.candidate,
+            plan.kit.checks,
             owed.opening,
+            plan.weights,
         )
 
     def _count(self, item: str, verdict: Verdict) -> None:
         tally = self._tally
         tally.verdicts[verdict.verdict] += 1
+        self._failed += verdict.verdict == "failed"
         if verdict.reason:
             tally.reasons[verdict.reason] += 1
         self._tell(
@@ -304,18 +371,8 @@ class Session:
         )
 
     def _on_call(self, reply: Reply | None, tries: int) -> None:
-        tally = self._tally
-        tally.requests += tries
-        if reply is None:
-            return
-        tally.calls += 1
-        tally.session_calls += 1
-        tally.prompt_tokens += reply.usage.prompt_tokens
-        tally.completion_tokens += reply.usage.completion_tokens
-        if tally.cost_usd is not None:
-            kept = self._budget is not None  # what the endpoint does not say is booked there
-            cost = 0.0 if kept and reply.cost_usd is None else reply.cost_usd
-            tally.cost_usd = None if cost is None else tally.cost_usd + cost
+        self._sent += tries
+        self._tally.note_call(reply, tries, booked=self._budget is not None)
 
     def _mark(self) -> None:
         """Note in the store how far this session has come."""
@@ -353,23 +410,6 @@ class Session:
             if worker is not current:
                 worker.cancel()
 
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """First Ctrl-C or SIGTERM: start nothing new, give items in flight a while; second: now."""
-        loop = asyncio.get_running_loop()
-        before = {}
-        for number in (signal.SIGINT, signal.SIGTERM):
-            with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
-                handler = signal.getsignal(number)
-                loop.add_signal_handler(number, self._interrupt)
-                before[number] = handler
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                loop.remove_signal_handler(number)
-                signal.signal(number, handler)  # a notebook's own, say
-
     def _interrupt(self) -> None:
         if self._stopped_by == "interrupt":
             self._cancel()
@@ -403,6 +443,6 @@ class Session:
             return 0
         if self._stopped_by == "items":
             return 3 if settings.accept else 0
-        if self._stopped_by in ("budget", "seconds"):
+        if self._stopped_by in ("budget", "seconds", "endpoint"):
             return 3
         return 3 if settings.accept or settings.items else 0

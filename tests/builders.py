@@ -38,6 +38,9 @@ PROMPTS = {
     "evidence": "EVIDENCE {{ candidate.answer }} {% for w in wanted %}{{ w.name }}={{ w.need }} "
     "{% endfor %}",
     "reference": "REFERENCE {{ candidate.question }}",
+    "criteria": "CRITERIA {{ count }} for {{ seed.passage }}",
+    "audit": "AUDIT {{ candidate.answer }} | {% for c in criteria %}{{ c.name }} {% endfor %}",
+    "audit_ask": "AUDITASK {{ criterion.name }} {{ candidate.answer }}",
     "revise": "REVISE {{ candidate.answer }} "
     "| {% for m in marks %}{{ m.name }}: {{ m.reason }} {% endfor %}"
     "| {% for c in checks %}{{ c.name }}: {{ c.evidence }} {% endfor %}",
@@ -49,6 +52,7 @@ criteria:
   - name: right
     ask: Is the answer right?
 """
+WATCH = ("AGENTLOOP_AUDIT", "AGENTLOOP_CANARIES")
 PASSAGE = "The river Elbe rises in the Giant Mountains and flows into the North Sea near Cuxhaven."
 SEEDS = [{"passage": f"{PASSAGE} This is passage number {n}."} for n in range(40)]
 
@@ -87,7 +91,7 @@ def per_seed(prompt: str) -> str:
 
 def agent(**scripts: Script) -> al.ScriptedModel:
     """Return a model that plays every role: `agent(generate=draft(), critique=marks("no"))`."""
-    plays = {"generate": per_seed, "critique": marks(), **scripts}
+    plays = {"generate": per_seed, "critique": marks(), "audit": marks(), **scripts}
     turns: dict[str, Iterator[Answer]] = {}
 
     def answer(request: Request) -> Answer:
@@ -176,7 +180,8 @@ def write_seeds(folder: Path, count: int) -> Path:
 
 def environment() -> dict[str, str]:
     hidden = ("AGENTLOOP_", "COV_", "PYTEST_")
-    return {k: v for k, v in os.environ.items() if not k.startswith(hidden)}
+    own = {k: v for k, v in os.environ.items() if not k.startswith(hidden)}
+    return own | dict.fromkeys(WATCH, "off")
 
 
 def python(code: str, *arguments: str | Path, **more: Any) -> subprocess.Popen[str]:

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import agentloop as al
-from agentloop.agents import option_shares, options
 from agentloop.errors import MalformedReply, RefusedRequest
+from agentloop.judging import option_shares, options
 from agentloop.models.base import Reply
 from agentloop.rubric import Criterion
 from agentloop.store import Store

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import agentloop as al
 from agentloop.cli import run_cli
-from agentloop.errors import BudgetReached, SettingsError
+from agentloop.errors import BudgetReached, SettingsError, UnreachableError
 from agentloop.models.base import Request
 from agentloop.models.budget import Budget, worst_case
 from agentloop.models.estimate import prompt_tokens
@@ -173,6 +173,41 @@ def test_what_may_have_been_billed_is_booked(
         run = play(tmp_path, budget_usd=5, base_url=server.url, **settings)
     assert (run.stopped_by, run.counts["accepted"]) == ("seeds", 6)
     assert run.counts["requests"] == server.requests
+
+
+def test_nobody_at_the_endpoint_costs_nothing(tmp_path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(UnreachableError):
+            play(
+                tmp_path,
+                "openai/x",
+                base_url="http://127.0.0.1:9/v1",
+                prices={"openai/x": {"input": 1000, "output": 4000}},
+                budget_usd=1.5,
+                patience=0.2,
+                **SMALL,
+            )
+    assert Store(tmp_path / "qa.duckdb").counts()["unsettled_usd"] == 0
+
+
+def test_an_endpoint_that_answers_no_call_at_all_is_no_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentloop.models.limits.BACKOFF", 0.0)
+    with Endpoint(misbehave=lambda *_: web.Response(status=502, text="bad gateway")) as server:
+        run = play(tmp_path, "openai/x", base_url=server.url, seeds=SEEDS[:2])
+    assert (run.stopped_by, run.exit_code, run.counts["failed"]) == ("endpoint", 3, 2)
+
+
+def test_a_dry_run_needs_no_draft_for_prompts_that_compute_with_it(tmp_path: Path) -> None:
+    from agentloop.runner import dry_run_of
+
+    recipe = tiny(tmp_path)
+    (tmp_path / "prompts" / "critique.md").write_text(
+        "CRITIQUE {{ '%.2f' | format(candidate.answer) }}"
+    )
+    expected = dry_run_of(recipe, seeds=SEEDS[:1], store=tmp_path / "s", model=priced())
+    assert "once there is a draft" in expected.told()
 
 
 def test_time_is_up(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def write(name: str, text: str) -> str:
     return name
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS, "recipes show"])
+@pytest.mark.parametrize("command", ["", *COMMANDS, "recipes show", "rubric lint"])
 def test_help_is_as_in_the_golden_file(command: str, golden: Any, capsys: Any) -> None:
     assert run_cli([*command.split(), "--help"]) == 0
     golden(f"help/{command.replace(' ', '-') or 'agentloop'}.txt", capsys.readouterr().out)
@@ -333,7 +333,7 @@ def test_export_into_a_closed_pipe_ends_quietly(endpoint: Endpoint) -> None:
         f"{sys.executable} -m agentloop export s.duckdb --verdict all --shape raw | head -c 10"
     )
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=clean_env())
-    assert done.stdout == '{"candidat'
+    assert done.stdout == '{"calibrat'
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr
 

@@ -109,7 +109,7 @@ class TestRoles:
     def test_a_model_that_was_typed_beats_every_models_of_the_file(self) -> None:
         write("critic = 'openai/paid'\n" + TOML)
         settings = load({"model": "local"})
-        assert [settings.role(role).model for role in ROLES] == ["local"] * 3
+        assert [settings.role(role).model for role in ROLES] == ["local"] * len(ROLES)
         assert settings.role("critic").extra == {"top_p": 0.5}
         assert load({"model": "local", "critic": "x/y"}).role("critic").model == "x/y"
 

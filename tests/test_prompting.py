@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentloop.agents import listed_options
 from agentloop.errors import PromptError
+from agentloop.judging import listed_options
 from agentloop.prompting import VARIABLES, Prompt, PromptFolder
 from agentloop.recipes import find_recipe
 
@@ -220,6 +220,8 @@ SHOWN: dict[str, Any] = {
         "response": "Because of frost.",
     },
     "reference": "In 1642.",
+    "fence": "8f3a",
+    "count": 2,
     "checks": [{"name": "numbers_answer", "evidence": "`answer` gives 1643"}],
     "marks": [
         {"name": "faithful", "ask": "Is it?", "level": "no", "quote": "in 1642", "reason": "1642"}

@@ -68,6 +68,10 @@ def test_the_settings_can_be_read() -> None:
 def place(tmp_path: Path) -> Path:
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     (tmp_path / "my_rubric.yaml").write_text(blocks("yaml")[0])
+    passage = "The bell was cast in 1642 by a founder from Utrecht."
+    draft = {"question": "When was the bell cast?", "answer": "In 1642.", "quote": passage}
+    label = {"seed": {"passage": passage}, "candidate": draft, "good": True}
+    (tmp_path / "labels.jsonl").write_text(json.dumps(label) + "\n")
     (tmp_path / "agentloop.toml").write_text('[prices."openai/fake"]\ninput = 0.1\noutput = 0.2\n')
     return tmp_path
 
@@ -92,7 +96,7 @@ def test_every_command_runs(place: Path, endpoint: Endpoint) -> None:
             words[words.index("--base-url") + 1] = endpoint.url
         if "ITEM" in words:
             words[words.index("ITEM")] = an_item(place)
-        local = words[0] == "run" and ("--model" not in words or "local" in words)
+        local = words[0] in ("run", "calibrate") and ("--model" not in words or "local" in words)
         if local:  # the embedded model has tests of its own; here its place is taken
             words = [word for word in words if word not in ("--model", "local")]
             words += ["--model", "openai/fake"]

@@ -10,13 +10,19 @@ A check of one's own is a function with a name and its settings:
         return fail("the answer is in capitals") if loud else passed()
 
     recipe = Recipe(..., checks=[Check("no_shouting", no_shouting)])
+
+A function that takes more than a few milliseconds is marked `slow=True` and must be safe in a thread.
 """
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import functools
 import inspect
+import os
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -52,6 +58,8 @@ class Check:
     run: CheckFunction
     settings: Json = field(default_factory=dict)
     veto: bool = True
+    slow: bool = False
+    """Whether it takes long enough to run beside the event loop, in a thread: it runs a program."""
 
     @property
     def hash(self) -> str:
@@ -70,16 +78,34 @@ def source_hash(function: Callable[..., object]) -> str:
 
 def run_checks(checks: Sequence[Check], candidate: Json, seed: Json) -> tuple[CheckResult, ...]:
     """Run every check, so that a reviser sees all failures at once."""
-    results = []
+    return tuple(_run(check, candidate, seed) for check in checks)
+
+
+async def arun_checks(
+    checks: Sequence[Check], candidate: Json, seed: Json
+) -> tuple[CheckResult, ...]:
+    """Run every check in order; a slow one in a thread, as many at once as there are cores."""
+    loop, results = asyncio.get_running_loop(), []
     for check in checks:
-        found = check.run(copy.deepcopy(candidate), copy.deepcopy(seed))
-        results.append(
-            CheckResult(
-                name=check.name,
-                passed=found.passed,
-                evidence=found.evidence,
-                fraction=found.fraction,
-                veto=check.veto,
-            )
-        )
+        if check.slow:
+            results.append(await loop.run_in_executor(_threads(), _run, check, candidate, seed))
+        else:
+            results.append(_run(check, candidate, seed))
     return tuple(results)
+
+
+def _run(check: Check, candidate: Json, seed: Json) -> CheckResult:
+    found = check.run(copy.deepcopy(candidate), copy.deepcopy(seed))
+    return CheckResult(
+        name=check.name,
+        passed=found.passed,
+        evidence=found.evidence,
+        fraction=found.fraction,
+        veto=check.veto,
+    )
+
+
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    """Return the threads of all slow checks of this process."""
+    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="check")

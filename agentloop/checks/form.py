@@ -1,4 +1,4 @@
-"""Checks of form: length, quotes, numbers, words that must not occur.
+"""Checks of form: length, quotes, numbers, dates, words that must not occur.
 
 Enters: settings, given once; then candidate and seed. Leaves: `Check` objects for a recipe.
 Refuses to know: whether the content is any good.
@@ -9,9 +9,13 @@ from __future__ import annotations
 import re
 
 from agentloop.checks import Check, Finding, fail, passed
-from agentloop.checks.quotes import normalise, numbers, stands
+from agentloop.checks.dates import dates, undated
+from agentloop.checks.numerals import numerals, unknown
+from agentloop.checks.quotes import normalise, stands
+from agentloop.plain import plain
 from agentloop.records import Json
 
+SHOWN = 60  # characters of a candidate's number or date that evidence repeats
 _WORD = re.compile(r"\w{4,}|\d+")
 
 
@@ -40,17 +44,45 @@ def quote_stands(field: str, source: str) -> Check:
 
 
 def numbers_stand(field: str, source: str) -> Check:
-    """Every number written with digits in `field` occurs in the seed's `source`."""
+    """Every number in `field` occurs in the seed's `source`, in digits or in English words.
+
+    Compared are values: 3.50 is 3.5, "2.5 million" is 2,500,000, 25 stands in "twenty-five" and in
+    "25th". Numbers below 13 in words, ranks and decades ("two", "19th", "1920s") need not stand; nor
+    need the parts of a date that stands (`dates_stand`).
+    """
 
     def run(candidate: Json, seed: Json) -> Finding:
-        found = numbers(str(candidate.get(field, "")))
-        known = numbers(str(seed.get(source, "")))
-        if missing := sorted(found - known):
-            share = 1 - len(missing) / len(found)
-            return fail(f"`{field}` gives {missing[0]}, which the {source} does not", share)
+        said, known = str(candidate.get(field, "")), str(seed.get(source, ""))
+        written = dates(said)
+        strange = {date.start for date in undated(written, known)}
+        standing = {at for d in written if d.start not in strange for at in range(d.start, d.end)}
+        claims = [number for number in numerals(said) if number.claimed]
+        apart = {number.value: number for number in claims if number.start not in standing}
+        if missing := unknown(apart.values(), known):
+            share = 1 - len(missing) / len({number.value for number in claims})
+            given = plain(missing[0].text, SHOWN)
+            return fail(f"`{field}` gives {given}, which the {source} does not", share)
         return passed()
 
     return Check(f"numbers_{field}", run, {"field": field, "source": source})
+
+
+def dates_stand(field: str, source: str) -> Check:
+    """Every date in `field` is given by the seed's `source`, however either writes it.
+
+    A partial date (a month and year, a day and month, a year) stands where a fuller one contains it.
+    Which forms are read: `agentloop.checks.dates`.
+    """
+
+    def run(candidate: Json, seed: Json) -> Finding:
+        written = dates(str(candidate.get(field, "")))
+        if missing := undated(written, str(seed.get(source, ""))):
+            share = 1 - len(missing) / len(written)
+            given = plain(missing[0].text, SHOWN)
+            return fail(f"`{field}` gives the date {given}, which the {source} does not", share)
+        return passed()
+
+    return Check(f"dates_{field}", run, {"field": field, "source": source})
 
 
 def adds_to(field: str, other: str) -> Check:

@@ -1,12 +1,11 @@
-"""Quotes and numbers that must stand in a source text.
+"""Quotes that must stand in a source text.
 
-Enters: a quote or an answer, and the source. Leaves: whether it stands there, with evidence.
+Enters: a quote and the source. Leaves: whether it stands there.
 Refuses to know: which field of which record the texts come from.
 """
 
 from __future__ import annotations
 
-import re
 import unicodedata
 
 from rapidfuzz import fuzz
@@ -16,7 +15,6 @@ WORD_RATIO = 80.0  # "colour" and "color" are one word; "Bruhn" and "Brandt" are
 MIN_QUOTE = 8  # characters; a shorter one stands almost anywhere
 _MARKS = str.maketrans({"‘": "'", "’": "'", "“": '"', "”": '"', "–": "-", "—": "-", "…": "..."})
 _EDGES = ".,;:!?()[]\"'-"
-_NUMBER = re.compile(r"(?<!\w)\d+(?:[.,]\d+)*(?!\w)")
 
 
 def normalise(text: str) -> str:
@@ -50,13 +48,3 @@ def _has(words: list[str], word: str) -> bool:
         return True
     same_kind = not any(sign.isdigit() for sign in bare)
     return same_kind and any(fuzz.ratio(bare, other) >= WORD_RATIO for other in others)
-
-
-def numbers(text: str) -> set[str]:
-    """Return the numbers written with digits, without thousands separators."""
-    return {_plain(found) for found in _NUMBER.findall(unicodedata.normalize("NFKC", text))}
-
-
-def _plain(number: str) -> str:
-    whole = re.sub(r",(?=\d{3}(?:\D|$))", "", number).rstrip(".,")
-    return whole.replace(",", ".")

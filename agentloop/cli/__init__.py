@@ -1,7 +1,7 @@
 """The command line: thin commands over the Python API, the same words in both.
 
 Enters: arguments. Leaves: data on stdout, people's lines on stderr, an exit code: 0 done, 1 unexpected,
-2 usage or settings, 3 stopped short, 130 interrupted. Refuses to know: how anything is done.
+2 usage or settings, 3 stopped short or flagged, 130 interrupted. Refuses to know: how anything is done.
 Nothing heavy is imported before a command needs it.
 """
 
@@ -15,9 +15,13 @@ from typing import TextIO
 import click
 
 from agentloop import __version__
+from agentloop.cli.calibrate import calibrate
+from agentloop.cli.compare import diff, rounds
 from agentloop.cli.doctor import doctor
 from agentloop.cli.look import export, status, why
 from agentloop.cli.recipes import init, recipes
+from agentloop.cli.regrade import regrade
+from agentloop.cli.rubric import rubric
 from agentloop.cli.run import run
 from agentloop.errors import AgentloopError, did_you_mean
 from agentloop.plain import plain
@@ -52,7 +56,9 @@ def cli() -> None:  # the backslash must reach click as a backspace
     """  # noqa: D301
 
 
-for command in (run, status, why, export, recipes, init, doctor):
+for command in (
+    run, status, why, export, calibrate, regrade, diff, rounds, recipes, init, rubric, doctor
+):  # fmt: skip
     cli.add_command(command)
 
 

@@ -1,41 +1,70 @@
-"""`agentloop status`, `why`, `export`: look at a store, also while a run writes it."""
+"""`agentloop status`, `why`, `export`: look at a store, also while a run writes it.
+
+Enters: a store, the names of what to look at. Leaves: text or JSON on stdout; on stderr which run and
+grading were taken where there are several. Refuses to know: how a store is read.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
+
+from agentloop.plain import plain
 
 if TYPE_CHECKING:
     from agentloop.store import Store
 
 RUN = click.option("--run", "run_name", metavar="NAME", help="which run  [the latest]")
+GRADING = click.option("--grading", type=int, default=0, metavar="N",
+                       help="which grading; 0 is the run's own  [0]")  # fmt: skip
 JSON = click.option("--json", "as_json", is_flag=True, help="JSON on stdout")
 
 
-def _say_which(store: Store, name: str | None) -> str:
-    """Return the run's name; say on stderr which one was taken when there are several."""
-    runs = store.runs()
-    chosen = store.run(name)
-    if name is None and len(runs) > 1:
-        others = ", ".join(runs[1:4])
-        click.echo(f"run {chosen}, the latest of {len(runs)} (others: {others})", err=True)
+@contextmanager
+def look(path: str, name: str | None) -> Iterator[tuple[Store, str]]:
+    """Open a store once for all that a command asks, and choose a run.
+
+    Says on stderr which one was taken when there are several.
+    """
+    from agentloop.store import Store
+    from agentloop.store.files import connect
+
+    store = Store(path)
+    with connect(store.path, write=False):
+        runs = store.runs()
+        chosen = store.run(name)
+        if name is None and len(runs) > 1:
+            others = ", ".join(runs[1:4])
+            click.echo(f"run {chosen}, the latest of {len(runs)} (others: {others})", err=True)
+        yield store, chosen
+
+
+def say_which_grading(store: Store, run: str, grading: int) -> int:
+    """Return a grading's number; say on stderr which one was taken when there are several."""
+    chosen = store.grading(grading, run)
+    if len(known := store.gradings(run)) > 1:
+        told = [f"{row['grading']} by {row['critic']}" for row in known[1:4]]
+        line = f"grading {chosen} of run {run} (0 is its own; {', '.join(told)})"
+        click.echo(plain(line), err=True)
     return chosen
 
 
 @click.command()
 @click.argument("store")
 @RUN
+@GRADING
 @JSON
-def status(store: str, run_name: str | None, as_json: bool) -> None:
+def status(store: str, run_name: str | None, grading: int, as_json: bool) -> None:
     """Show the counts of a run: verdicts, calls, tokens, cost."""
-    from agentloop.store import Store
-
-    opened = Store(store)
-    run = _say_which(opened, run_name)
-    counts = opened.counts(run)
+    with look(store, run_name) as (opened, run):
+        grading = say_which_grading(opened, run, grading)
+        counts, reasons = opened.counts(run, grading), opened.reasons(run, grading)
+        said = [_trust(opened, run), *opened.evidence(run).lines()]
     if as_json:
         click.echo(json.dumps(counts))
         return
@@ -47,7 +76,7 @@ def status(store: str, run_name: str | None, as_json: bool) -> None:
     )
     for verdict in VERDICTS:
         click.echo(f"  {counts[verdict]:>8,} {verdict}")
-    for reason, count in opened.reasons(run).items():
+    for reason, count in reasons.items():
         click.echo(f"           {count:>6,} {reason}")
     click.echo(f"  {counts['seeds']:>8,} seeds · {counts['attempts']:,} attempts")
     tokens = counts["prompt_tokens"] + counts["completion_tokens"]
@@ -55,22 +84,31 @@ def status(store: str, run_name: str | None, as_json: bool) -> None:
         f"  {counts['calls']:>8,} calls · {counts['requests']:,} requests · {tokens:,} tokens"
     )
     click.echo(f"  {money(counts['cost_usd'])} · {clock(counts['seconds'])}")
+    for line in said:
+        click.echo(f"  {plain(line)}")
+
+
+def _trust(store: Store, run: str) -> str:
+    from agentloop.calibration_report import CalibrationReport, Judged, summary_line
+
+    kept = store.calibration(run)
+    report = CalibrationReport.model_validate(kept) if kept else None
+    return summary_line(report, Judged(*store.judged(run)))
 
 
 @click.command()
 @click.argument("store")
 @click.argument("item")
 @RUN
+@GRADING
 @JSON
-def why(store: str, item: str, run_name: str | None, as_json: bool) -> None:
+def why(store: str, item: str, run_name: str | None, grading: int, as_json: bool) -> None:
     """Tell an item's story: seed, attempts, marks, quotes, checks, cost.
 
     ITEM is an item's id or the beginning of it.
     """
-    from agentloop.store import Store
-
-    opened = Store(store)
-    story = opened.item(item, _say_which(opened, run_name))
+    with look(store, run_name) as (opened, run):
+        story = opened.item(item, run, say_which_grading(opened, run, grading))
     click.echo(json.dumps(story.as_dict()) if as_json else story.why())
 
 
@@ -78,33 +116,35 @@ def why(store: str, item: str, run_name: str | None, as_json: bool) -> None:
 @click.argument("store")
 @click.option("-o", "--output", metavar="FILE", help="where to  [stdout]")
 @RUN
+@GRADING
 @click.option("--shape", default="messages", show_default=True, metavar="SHAPE",
               help="messages, prompt_completion, preference or raw")  # fmt: skip
 @click.option("--where", default="", metavar="SQL", help='a condition, as in "score >= 0.9"')
 @click.option("--verdict", default="accepted", show_default=True, metavar="VERDICT",
               help="accepted, rejected, ungradable, failed or all")  # fmt: skip
 def export(
-    store: str, output: str | None, run_name: str | None, shape: str, where: str, verdict: str
+    store: str, output: str | None, run_name: str | None, grading: int, **chosen: str
 ) -> None:
     """Write examples as JSONL, for trainers.
 
     `--where` sees the view `examples`: run, item, grading, verdict, reason, detail, score, round, time,
     seed_id, sample, seed, inputs, recipe, candidate, messages, checks, generator, prompt, critic,
-    rubric, grade, self_graded, opening.
+    rubric, grade, self_graded, opening, calibrated.
     """
     from agentloop import export as exporting
     from agentloop.errors import UserError, did_you_mean
-    from agentloop.store import VERDICTS, Store
+    from agentloop.store import VERDICTS
 
+    verdict = chosen["verdict"]
     if verdict not in (*VERDICTS, "all"):
         hint = did_you_mean(verdict, [*VERDICTS, "all"])
         raise UserError(f"unknown verdict `{verdict}`{hint}")
-    opened = Store(store)
-    run = _say_which(opened, run_name)
-    content = exporting.lines(opened, shape=shape, run=run, verdict=verdict, where=where)
-    if output is None or output == "-":
-        exporting.copy(sys.stdout.buffer, content)
-        sys.stdout.buffer.flush()
-        return
-    count = exporting.write(output, content, store=opened.path)
+    with look(store, run_name) as (opened, run):
+        grading = say_which_grading(opened, run, grading)
+        content = exporting.lines(opened, run=run, grading=grading, **chosen)
+        if output is None or output == "-":
+            exporting.copy(sys.stdout.buffer, content)
+            sys.stdout.buffer.flush()
+            return
+        count = exporting.write(output, content, store=opened.path)
     click.echo(f"{count:,} lines in {output}", err=True)

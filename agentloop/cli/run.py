@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
+from agentloop.plain import plain
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -44,12 +46,18 @@ _models = _options(
     click.option("--generator", metavar="SPEC", help="model of one role"),
     click.option("--critic", metavar="SPEC", help="model of one role"),
     click.option("--reviser", metavar="SPEC", help="model of one role"),
+    click.option("--auditor", metavar="SPEC", help="grades a sample again, blind  [the critic's]"),
+    click.option("--panel", metavar="LIST", help="more critics; their marks are averaged"),
+    click.option("--escalate", metavar="SPEC", help="decides where looks are far apart"),
     click.option("--base-url", metavar="URL", help="an OpenAI-compatible endpoint"),
     click.option("--client", metavar="NAME", help="auto, direct or litellm  [auto]"),
 )
 _how = _options(
     click.option("--rubric", metavar="FILE", help="your rubric.yaml"),
     click.option("--prompts", metavar="DIR", help="your prompts, before the recipe's"),
+    click.option("--audit", metavar="SHARE", help="all (a gate), off, or a share  [10%]"),
+    click.option("--canaries", metavar="SHARE", help="spoilt items shown to the critic  [2%]"),
+    click.option("--calibration", metavar="FILE", help="the critic's, by `agentloop calibrate`"),
     click.option("--max-rounds", type=int, metavar="R", help="revisions of one item  [2]"),
     click.option("--concurrency", type=int, metavar="K", help="items in flight  [16; local: 2]"),
     click.option("--budget-usd", type=float, metavar="USD", help="spend no more than this"),
@@ -105,7 +113,8 @@ def run(
         click.echo(json.dumps(result.counts))
     else:
         with contextlib.suppress(OSError):  # who watched may be gone; the run is done all the same
-            click.echo(f"{result}\n{_next_step(result)}", err=True)
+            said = [str(result), result.trust, *_evidence(result), _next_step(result)]
+            click.echo("\n".join(map(plain, said)), err=True)
     return result.exit_code
 
 
@@ -114,7 +123,14 @@ _WAY_ON = {
     "items": "a higher `--items`",
     "budget": "a higher `--budget-usd`",
     "seconds": "more `--max-seconds`",
+    "endpoint": "an endpoint that answers, `--retry failed`",
 }
+
+
+def _evidence(result: Any) -> list[str]:
+    """Return what speaks for the grades; nothing where no item was settled."""
+    settled = result.counts["accepted"] + result.counts["rejected"]
+    return result.evidence().lines() if settled else []
 
 
 def _next_step(result: Any) -> str:

@@ -28,17 +28,19 @@ def lines(
     run: str | None = None,
     verdict: str = "accepted",
     where: str = "",
+    grading: int = 0,
 ) -> Iterator[bytes]:
     """Yield one JSON line an example. Raises UserError for an unknown shape."""
     if shape not in SHAPES:
         raise UserError(f"unknown shape `{shape}`{did_you_mean(shape, SHAPES)}")
     if shape == "preference":
-        for row, attempts in store.examples_with_attempts(run, verdict=verdict, where=where):
+        found = store.examples_with_attempts(run, verdict=verdict, where=where, grading=grading)
+        for row, attempts in found:
             if pair := _preference(row, attempts):
                 yield orjson.dumps(pair, option=_OPTIONS)
         return
     make = _SHAPES[shape]
-    for row in store.examples(run, verdict=verdict, where=where):
+    for row in store.examples(run, verdict=verdict, where=where, grading=grading):
         if row["messages"] or shape == "raw":
             yield orjson.dumps(make(row), option=_OPTIONS)
 
@@ -114,6 +116,8 @@ def _raw(row: Json) -> Json:
         "prompt",
         "rubric",
         "grading",
+        "calibrated",
+        "self_graded",
     ]
     return {"schema": 1, **{key: row[key] for key in keys}}
 

@@ -142,7 +142,7 @@ class Journal(Protocol):
     def record(self, call: Call, reply: Reply, row: str = "") -> None:
         """Make a reply safe before anyone sees it."""
 
-    def record_failure(self, call: Call, error: Exception, tries: int, row: str = "") -> None:
+    def record_failure(self, call: Call, error: BaseException, tries: int, row: str = "") -> None:
         """Write down a call that got no reply, for its requests were sent."""
 
 

@@ -65,37 +65,61 @@ class Budget:
 
 
 class Stake:
-    """What one call may cost at worst, set aside and made safe before each of its tries.
+    """What becomes of one call: its tries, and what each may cost at worst, set aside and made safe.
 
     A try that was sent and brought no reply may have been billed: nobody will say what it cost, so
-    what was set aside for it stays booked. `announce` writes an amount down and names its row.
+    what was set aside for it stays booked. Without a budget tries are only counted. `announce` writes an
+    amount down and names its row.
     """
 
-    def __init__(self, budget: Budget, amount: float, announce: Callable[[float], str]):
+    def __init__(
+        self,
+        budget: Budget | None = None,
+        amount: float = 0.0,
+        announce: Callable[[float], str] = lambda _: "",
+    ):
+        self.tries = 0
+        """Requests sent, the one that is under way included."""
         self.row = ""
         """The row that says what is set aside now."""
         self._budget = budget
         self._amount = amount
         self._announce = announce
-        self._placed = False
+        self._reserved = False
+        self._under_way = False
 
-    async def place(self) -> None:
-        """Set the amount aside, unless it still is; raises BudgetReached."""
-        if not self._placed:
+    async def reserve(self) -> None:
+        """Set the amount aside, unless it still is; it may have to wait. Raises BudgetReached."""
+        if self._budget is not None and not self._reserved:
             await self._budget.reserve(self._amount)
-            self._placed = True
-            self.row = self._announce(self._amount)
+            self._reserved = True
 
-    def lose(self) -> None:
-        """Keep it booked: what was sent may have been billed."""
-        self._close(self._amount)
-        self.row = ""
+    def send(self) -> None:
+        """Take note that a try is sent now; what it may cost is safe when this returns."""
+        if self._budget is not None and not self.row:
+            self.row = self._announce(self._amount)
+        self.tries += 1
+        self._under_way = True
+
+    def came_back(self, *, heard: bool = True, billed: bool = False) -> None:
+        """Take note of a try's end without a reply; one that nobody heard was no request."""
+        self._under_way = False
+        if not heard:
+            self.tries -= 1
+        if billed:
+            self._close(self._amount)
+            self.row = ""
 
     def settle(self, cost: float | None) -> None:
         """Book what the reply did cost; the whole amount when nobody knows."""
         self._close(self._amount if cost is None else cost)
 
+    def cut_off(self) -> None:
+        """Book a call that ends without a word: a try that is under way may be billed."""
+        self.came_back(billed=self._under_way)
+        self._close(0.0)
+
     def _close(self, cost: float) -> None:
-        if self._placed:
-            self._placed = False
+        if self._budget is not None and self._reserved:
+            self._reserved = False
             self._budget.settle(self._amount, cost)

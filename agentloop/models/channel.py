@@ -33,8 +33,9 @@ TOP_LOGPROBS = 20
 Note = Callable[[str], None]
 """Called with one line for the person who watches, once per fact."""
 
-DEFAULT_TEMPERATURE = {"generator": 0.8, "reviser": 0.6, "critic": 0.0, "auditor": 0.0}
-DEFAULT_MAX_TOKENS = {"generator": 2048, "reviser": 2048, "critic": 1024, "auditor": 1024}
+DEFAULT_TEMPERATURE = {"generator": 0.8, "reviser": 0.6}  # judges: 0
+DEFAULT_MAX_TOKENS = {"generator": 2048, "reviser": 2048}
+JUDGES_MAX_TOKENS = 1024
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,11 @@ class RoleSettings:
 
     def temperature_of(self, role: str) -> float:
         """Return the temperature for a role."""
-        return DEFAULT_TEMPERATURE[role] if self.temperature is None else self.temperature
+        return DEFAULT_TEMPERATURE.get(role, 0.0) if self.temperature is None else self.temperature
 
     def max_tokens_of(self, role: str) -> int:
         """Return the answer's limit in tokens."""
-        return self.max_tokens or DEFAULT_MAX_TOKENS[role]
+        return self.max_tokens or DEFAULT_MAX_TOKENS.get(role, JUDGES_MAX_TOKENS)
 
 
 class Endpoint:
@@ -198,38 +199,29 @@ class Channel:
         call = Call(item, key, digest, self.endpoint.name)
         if known := self._journal.recall(call):
             return known
-        if self._budget is None:
-            return await self._send(call, request)
-        return await self._send_within(self._budget, call, request)
-
-    async def _send(self, call: Call, request: Request, stake: Stake | None = None) -> Reply:
+        stake = self._stake(call, request)
         try:
             reply = await self.endpoint.complete(request, stake)
-        except (ModelError, BudgetReached) as error:
-            if error.tries:
-                row = stake.row if stake else ""
-                self._journal.record_failure(call, error, error.tries, row)
+        except BaseException as error:
+            self._failed(call, stake, error)
             raise
-        self._journal.record(call, reply, stake.row if stake else "")
-        return reply
-
-    async def _send_within(self, budget: Budget, call: Call, request: Request) -> Reply:
-        """Ask with the worst case set aside, whatever becomes of the call."""
-        stake = Stake(
-            budget,
-            worst_case(request, self.endpoint.known_price()),
-            lambda usd: self._journal.announce(call, usd),
-        )
-        try:
-            reply = await self._send(call, request, stake)
-        except ModelError:
-            stake.settle(0.0)  # an endpoint that refuses asks no money
-            raise
-        except BaseException:
-            stake.lose()  # cut off on its way
-            raise
+        self._journal.record(call, reply, stake.row)
         stake.settle(reply.cost_usd)
         return reply
+
+    def _stake(self, call: Call, request: Request) -> Stake:
+        if self._budget is None:
+            return Stake()
+        amount = worst_case(request, self.endpoint.known_price())
+        return Stake(self._budget, amount, lambda usd: self._journal.announce(call, usd))
+
+    def _failed(self, call: Call, stake: Stake, error: BaseException) -> None:
+        """Write down what was sent in vain; an endpoint that refuses asks no money."""
+        if not isinstance(error, ModelError):
+            stake.cut_off()
+        if stake.tries or stake.row:
+            self._journal.record_failure(call, error, stake.tries, stake.row)
+        stake.settle(0.0)
 
 
 def call_seed(seed: int, item: str, key: CallKey) -> int:

@@ -195,27 +195,32 @@ class Limits:
         self._where = ""
         """Where nobody answers, for those who were told so."""
         self._told = False
+        self.answered = False
+        """Whether a call was ever answered, be it that it was refused for what it asks."""
 
     async def complete(
         self, request: Request, structured: Structured, stake: Stake | None = None
     ) -> Reply:
         """Answer, trying again what is worth it; an error carries the `tries` that it took.
 
-        `stake` is placed before each try. Raises ModelError, or BudgetReached.
+        Money is set aside before the gate: who waits for it keeps nobody else from going. Raises
+        ModelError, or BudgetReached.
         """
+        stake = stake or Stake()
         turn = Turn(self._pace.estimate(request))
         while True:
+            await _reserve(stake)
             await self._gate.enter(turn)
             try:
-                await self._place(stake, turn)
+                stake.send()
                 reply = await self.model.complete(request, structured)
             except TransientError as error:
-                if stake is not None and error.billed:
-                    stake.lose()
+                stake.came_back(heard=error.connected, billed=error.billed)
                 wait, rest = self._failed(error, turn)
                 if rest:
                     await asyncio.sleep(rest)
             except ModelError as error:
+                stake.came_back()
                 self._answered(turn, tokens=0)
                 error.tries = turn.tries
                 raise
@@ -231,26 +236,16 @@ class Limits:
             if wait > rest:
                 await asyncio.sleep(wait - rest)
 
-    async def _place(self, stake: Stake | None, turn: Turn) -> None:
-        """Set aside what the try may cost; it may have to wait for others that are under way."""
-        if stake is None:
-            return
-        try:
-            await stake.place()
-        except BudgetReached as error:
-            self._pace.settle(turn.booking, 0, sent=False)
-            error.tries = turn.tries
-            raise
-        turn.sent = asyncio.get_running_loop().time()
-
     def _answered(self, turn: Turn, tokens: int | None) -> float:
         """Take note of an answer, and of the tokens it took where they are known; return the time."""
         now = asyncio.get_running_loop().time()
         turn.tries += 1
+        self.answered = True
         if tokens is not None:
             self._pace.settle(turn.booking, tokens)
         if self._breaker.answered(turn.probe, now) and self._where:
             self.note(f"{self._where} answers again")
+            self._where = ""
         return now
 
     def _failed(self, error: TransientError, turn: Turn) -> tuple[float, float]:
@@ -299,14 +294,13 @@ class Limits:
         turn.tries += 1
         fresh = turn.tries == 1
         silence = self._breaker.failed(turn.probe, turn.sent, now, fresh, self._width.calls)
-        if silence is not None:  # nobody is served: it is not this call's fault
+        if silence is not None:  # nobody is served: it is hardly this call's fault
             self._heed(silence, error, turn)
-            return 0.0
-        turn.failures += 1
+        turn.failures += silence is None or turn.probe
         if turn.failures >= MAX_TRIES:
             error.tries = turn.tries
             raise error
-        return _backoff(turn.failures)
+        return _backoff(turn.failures) if silence is None else 0.0
 
     def _heed(self, silence: Silence, error: TransientError, turn: Turn) -> None:
         """Say that a silence begins; UnreachableError for all when it has lasted too long."""
@@ -318,9 +312,11 @@ class Limits:
                     f"`{self.model.name}` bears fewer calls ({error}): they wait for its limit"
                 )
             self._told = True
-        elif silence == "begins" and error.connected:
+        elif silence == "lasts" and error.connected and not error.busy and not self._where:
             self._where = f"`{self.model.name}`"
             self.note(f"every call fails ({error}): waiting up to {patience:.0f} s")
+        elif silence == "begins" and error.connected:
+            self._where = ""  # it may have been chance: the first probe tells
         elif silence == "begins":
             self._where = str(error)
             self.note(f"nobody answers at {error}: waiting up to {patience:.0f} s")
@@ -335,6 +331,15 @@ class Limits:
         """Tell all who wait, and raise UnreachableError."""
         self._gate.send_away(bad_news)
         raise unreachable(bad_news, turn)
+
+
+async def _reserve(stake: Stake) -> None:
+    """Set aside what the next try may cost; an error says how many were made before it."""
+    try:
+        await stake.reserve()
+    except BudgetReached as error:
+        error.tries = stake.tries
+        raise
 
 
 def _backoff(times: int) -> float:

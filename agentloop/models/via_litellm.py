@@ -118,27 +118,40 @@ class LitellmModel:
             return TransientError(f"`{self._base_url or self.name}`", connected=False)
         if isinstance(error, load().exceptions.Timeout):
             return TransientError(f"{self._where} did not answer in time", billed=True)
-        if isinstance(error, load().exceptions.APIConnectionError):
-            return TransientError(f"{self._where} broke off: {redact(said[:200])}", billed=True)
         status = getattr(error, "status_code", None)
         if not isinstance(status, int):
             return RefusedRequest(
                 f"litellm cannot send this to {self._where}: {redact(said[:200])}"
             )
         headers = getattr(error, "litellm_response_headers", None) or {}
-        return failure(status, said, self._where, model=self.name, wish=headers.get("retry-after"))
+        sorted_ = failure(
+            status, said, self._where, model=self.name, wish=headers.get("retry-after")
+        )
+        if isinstance(sorted_, TransientError) and _broke_off(error):
+            sorted_.billed = True
+        return sorted_
 
 
-def _no_connection(error: BaseException | None) -> bool:
+def _no_connection(error: BaseException) -> bool:
     """Whether an exception's chain holds a connection that was never made."""
+    return bool(_chain(error) & {"ClientConnectorError", "ConnectError", "ConnectionRefusedError"})
+
+
+def _broke_off(error: BaseException) -> bool:
+    """Whether litellm made up a status for a reply that broke off or is no completion.
+
+    A status that an endpoint sent stands as `APIStatusError` in the exception's chain.
+    """
+    return not _chain(error) & {"APIStatusError", "HTTPStatusError"}
+
+
+def _chain(error: BaseException | None) -> set[str]:
+    """Return the names of the classes of what led to an exception, save litellm's own."""
+    names: set[str] = set()
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        if type(error).__name__ in {
-            "ClientConnectorError",
-            "ConnectError",
-            "ConnectionRefusedError",
-        }:
-            return True
+        if not type(error).__module__.startswith("litellm"):
+            names |= {kind.__name__ for kind in type(error).__mro__}
         error = error.__cause__ or error.__context__
-    return False
+    return names

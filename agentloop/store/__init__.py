@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, get_args
 from agentloop.errors import StoreError, boundary, did_you_mean
 from agentloop.filelock import FileLock
 from agentloop.records import Attempt, CheckResult, Item, Json, Seed, Verdict, VerdictName
-from agentloop.store.files import Files, connect, fold, prepare
+from agentloop.store.evidence import Evidence, read_evidence
+from agentloop.store.files import Files, StoreBusy, StoreCutOff, connect, fold, prepare
 from agentloop.store.schema import EXAMPLES, MIGRATIONS, check_version
 from agentloop.store.story import Story
 
@@ -35,6 +36,8 @@ COUNT_KEYS = [
     *VERDICTS,
     "seeds",
     "attempts",
+    "audits",
+    "canaries",
     "calls",
     "requests",
     "prompt_tokens",
@@ -45,10 +48,17 @@ COUNT_KEYS = [
     "stopped_by",
 ]
 BATCH = 1000  # rows fetched at a time
-_ATTEMPT = """json_object(
+ATTEMPT = """json_object(
     'round', a.round, 'candidate', a.candidate, 'messages', a.messages, 'checks', a.checks,
     'critique', a.critique, 'model', a.model, 'prompt', a.prompt,
     'grade', g.grade, 'accepted', g.accepted, 'reason', g.reason, 'detail', g.detail)"""
+
+SPENT = (
+    "CASE WHEN count(*) FILTER (answered AND tries > 0 AND cost_usd IS NULL "
+    "AND rid NOT IN (SELECT rid FROM reservations WHERE run = $run)) > 0 THEN NULL "
+    "ELSE coalesce(sum(cost_usd), 0) END"
+)
+"""What calls of `$run` cost in USD; NULL when that is unknown of one of them."""
 
 
 class Store:
@@ -73,8 +83,8 @@ class Store:
             if lock.acquire():
                 prepare(self.path)
                 fold(files)
-        except OSError:
-            return  # a read-only folder: what was committed is readable
+        except (OSError, StoreBusy, StoreCutOff):
+            return  # a read-only folder, say: what was committed is readable
         except StoreError as error:
             if isinstance(error.__cause__, duckdb.Error):
                 return  # a full disk: likewise
@@ -97,19 +107,72 @@ class Store:
             raise StoreError(f"store `{self.path}` has no run `{name}`{did_you_mean(name, runs)}")
         return name
 
-    def counts(self, run: str | None = None) -> Json:
-        """Return the run's counts over all its resumes, with the keys of `COUNT_KEYS`."""
+    def gradings(self, run: str | None = None) -> list[Json]:
+        """Return the run's gradings: `grading, critic, rubric, time`; the first is the run's own."""
+        name = self.run(run)
+        rows = self._rows(
+            "SELECT grading, critic, rubric, time FROM gradings WHERE run = ? AND grading > 0 "
+            "ORDER BY grading",
+            name,
+        )
+        own: Json = {"grading": 0, "critic": None, "rubric": None, "time": None}
+        keys = own.keys()
+        found = [dict(zip(keys, row, strict=True)) for row in rows]
+        return [own, *({**row, "rubric": json.loads(row["rubric"])} for row in found)]
+
+    def grading(self, grading: int, run: str | None = None) -> int:
+        """Return a grading's number; StoreError when the run has no such grading."""
+        known = [row["grading"] for row in self.gradings(run)]
+        if grading not in known:
+            listed = ", ".join(str(number) for number in known)
+            raise StoreError(f"run `{self.run(run)}` has no grading {grading} (known: {listed})")
+        return grading
+
+    def counts(self, run: str | None = None, grading: int = 0) -> Json:
+        """Return the run's counts over all its resumes, with the keys of `COUNT_KEYS`.
+
+        Verdicts, calls, cost and seconds of another grading are its own.
+        """
         name = self.run(run)  # a second look within one would give up its lock on the file
         with connect(self.path, write=False) as connection:
-            return read_counts(connection, name)
+            return read_counts(connection, name, grading)
 
-    def reasons(self, run: str | None = None) -> dict[str, int]:
+    def evidence(self, run: str | None = None) -> Evidence:
+        """Return what audits and canaries say of the run's grades."""
+        name = self.run(run)
+        with connect(self.path, write=False) as connection:
+            return read_evidence(connection, name)
+
+    def reasons(self, run: str | None = None, grading: int = 0) -> dict[str, int]:
         """Return how often each reason was given."""
         sql = (
-            "SELECT reason, count(*) FROM examples WHERE run = ? AND grading = 0 "
+            "SELECT reason, count(*) FROM examples WHERE run = ? AND grading = ? "
             "AND reason IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1"
         )
-        return {row[0]: row[1] for row in self._rows(sql, self.run(run))}
+        return {row[0]: row[1] for row in self._rows(sql, self.run(run), grading)}
+
+    def judged(self, run: str | None = None) -> tuple[int, int]:
+        """Return how many attempts of a run checks and critic accepted, and how many they decided."""
+        sql = (
+            "SELECT count(*) FILTER (accepted), count(*) FROM grades WHERE run = ? AND grading = 0 "
+            "AND (accepted OR reason IN ('below_threshold', 'under_floor', 'failed_check'))"
+        )
+        ((accepted, judged),) = self._rows(sql, self.run(run))
+        return accepted, judged
+
+    def calibrations(self) -> list[Json]:
+        """Return the reports of all calibrations in the store, latest first."""
+        sql = "SELECT report FROM calibrations ORDER BY time DESC, rid DESC"
+        return [json.loads(report) for (report,) in self._rows(sql)]
+
+    def calibration(self, run: str | None = None) -> Json | None:
+        """Return the report of the calibration that a run used; None for an uncalibrated run."""
+        sql = (
+            "SELECT c.report FROM runs r JOIN calibrations c ON c.rid = r.identity->>'calibration' "
+            "WHERE r.run = ?"
+        )
+        rows = self._rows(sql, self.run(run))
+        return json.loads(rows[0][0]) if rows else None
 
     def item(self, item: str, run: str | None = None, grading: int = 0) -> Story:
         """Return one item's story by its id or the beginning of it."""
@@ -142,20 +205,25 @@ class Store:
             yield from _stream(connection, sql, values, where)
 
     def examples_with_attempts(
-        self, run: str | None = None, *, verdict: str = "accepted", where: str = ""
+        self,
+        run: str | None = None,
+        *,
+        verdict: str = "accepted",
+        where: str = "",
+        grading: int = 0,
     ) -> Iterator[tuple[Json, list[Attempt]]]:
         """Yield rows of `examples` that have several attempts, each with all of them, by round."""
-        with self._chosen(run, verdict, where, 0) as (connection, chosen, values):
+        with self._chosen(run, verdict, where, grading) as (connection, chosen, values):
             sql = f"""
-            SELECT e.run, e.item, e.round, list({_ATTEMPT} ORDER BY a.round) AS attempts
+            SELECT e.run, e.item, e.round, list({ATTEMPT} ORDER BY a.round) AS attempts
             FROM ({chosen}) e
             JOIN attempts a ON a.run = e.run AND a.item = e.item AND a.opening = e.opening
             LEFT JOIN grades g ON g.run = a.run AND g.item = a.item AND g.opening = a.opening
-                AND g.round = a.round AND g.grading = 0
+                AND g.round = a.round AND g.grading = $grading
             GROUP BY e.run, e.item, e.round, e.time HAVING count(*) > 1 ORDER BY e.time, e.item
             """
             for row in _stream(connection, sql, values, where):
-                yield row, [_attempt(json.loads(a)) for a in row.pop("attempts")]
+                yield row, [read_attempt(json.loads(a)) for a in row.pop("attempts")]
 
     @contextmanager
     def _chosen(
@@ -170,8 +238,6 @@ class Store:
         chosen = f"SELECT * FROM examples WHERE {' AND '.join(conditions)}"
         sql = f"SELECT * FROM ({chosen}) WHERE (\n{where or 'true'}\n) ORDER BY time, item"
         with connect(self.path, write=False) as connection:
-            connection.execute("SET enable_external_access = false")
-            connection.execute("SET lock_configuration = true")
             if where:
                 _check_condition(connection, where)
             yield connection, sql, values
@@ -185,8 +251,9 @@ class Store:
                     connection,
                     "SELECT key, model, answered, finish_reason, prompt_tokens, completion_tokens, "
                     "cost_usd, latency, tries, error, digest, raw->>'from_run' AS from_run FROM calls "
-                    "WHERE run = ? AND item = ? ORDER BY time, key",
+                    "WHERE run IN (?, ?) AND item = ? ORDER BY time, key",
                     run,
+                    calls_name(run, grading),
                     item,
                 ),
             )
@@ -196,28 +263,46 @@ class Store:
             return connection.execute(sql, list(values)).fetchall()
 
 
-def read_counts(connection: duckdb.DuckDBPyConnection, run: str) -> Json:
-    """Return the counts of one run from an open store."""
+def calls_name(run: str, grading: int) -> str:
+    """Return the name that the calls of a grading stand under: the run's own, or `RUN#GRADING`."""
+    return f"{run}#{grading}" if grading else run
+
+
+def read_counts(connection: duckdb.DuckDBPyConnection, run: str, grading: int = 0) -> Json:
+    """Return the counts of one run, or one grading of it, from an open store."""
     verdicts = dict(
         connection.execute(
-            "SELECT verdict, count(*) FROM examples WHERE run = ? AND grading = 0 GROUP BY 1", [run]
+            "SELECT verdict, count(*) FROM examples WHERE run = ? AND grading = ? GROUP BY 1",
+            [run, grading],
         ).fetchall()
     )
-    calls = connection.execute(
-        "SELECT count(*) FILTER (answered AND tries > 0), coalesce(sum(tries), 0), "
-        "coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0), "
-        "CASE WHEN count(*) FILTER (answered AND tries > 0 AND cost_usd IS NULL "
-        "AND rid NOT IN (SELECT rid FROM reservations WHERE run = $run)) > 0 THEN NULL "
-        "ELSE coalesce(sum(cost_usd), 0) END FROM calls WHERE run = $run",
-        {"run": run},
-    ).fetchall()[0]
-    seconds, stopped_by = _time_spent(connection, run)
+    name = calls_name(run, grading)
+    seconds, stopped_by = _time_spent(connection, name)
     return {
         "run": run,
         "recipe": _one(connection, "SELECT recipe FROM runs WHERE run = ?", run),
         **{verdict: int(verdicts.get(verdict, 0)) for verdict in VERDICTS},
         "seeds": _one(connection, "SELECT count(DISTINCT seed_id) FROM items WHERE run = ?", run),
-        "attempts": _one(connection, "SELECT count(*) FROM attempts WHERE run = ?", run),
+        "attempts": _one(
+            connection, "SELECT count(*) FROM grades WHERE run = ? AND grading = ?", run, grading
+        ),
+        "audits": _one(connection, "SELECT count(*) FROM audits WHERE run = ?", run),
+        "canaries": _one(connection, "SELECT count(*) FROM canaries WHERE run = ?", run),
+        **read_spending(connection, name),
+        "seconds": round(seconds, 3),
+        "stopped_by": stopped_by,
+    }
+
+
+def read_spending(connection: duckdb.DuckDBPyConnection, run: str) -> Json:
+    """Return what a run's calls came to: their number, requests, tokens, USD."""
+    calls = connection.execute(
+        "SELECT count(*) FILTER (answered AND tries > 0), coalesce(sum(tries), 0), "
+        "coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0), "
+        f"{SPENT} FROM calls WHERE run = $run",
+        {"run": run},
+    ).fetchall()[0]
+    return {
         "calls": int(calls[0]),
         "requests": int(calls[1]),
         "prompt_tokens": int(calls[2]),
@@ -230,8 +315,6 @@ def read_counts(connection: duckdb.DuckDBPyConnection, run: str) -> Json:
             "AND (c.cost_usd IS NOT NULL OR NOT c.answered))",
             run,
         ),
-        "seconds": round(seconds, 3),
-        "stopped_by": stopped_by,
     }
 
 
@@ -272,12 +355,13 @@ def _read_item(connection: duckdb.DuckDBPyConnection, run: str, item: str, gradi
         id=item,
         seed=Seed(id=row["seed_id"], fields=row["seed"]),
         inputs=row["inputs"],
-        attempts=tuple(_attempt(a) for a in attempts),
+        attempts=tuple(read_attempt(a) for a in attempts),
         verdict=Verdict.model_validate(verdicts[0]) if verdicts else None,
     )
 
 
-def _attempt(row: Json) -> Attempt:
+def read_attempt(row: Json) -> Attempt:
+    """Return an attempt from columns of `attempts` and `grades`."""
     fields = {key: row[key] for key in Attempt.model_fields if row.get(key) is not None}
     fields["checks"] = [CheckResult.model_validate(c) for c in row["checks"] or []]
     return Attempt.model_validate(fields)

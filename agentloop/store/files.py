@@ -3,6 +3,10 @@
 Enters: a path, lines to append. Leaves: connections that are open as briefly as can be, and a journal
 folded into the database in groups. Refuses to know: what the rows mean.
 
+DuckDB's locks on a file are the kernel's, of the kind that a process loses, all of them, as soon as it
+closes that file once (POSIX `fcntl`). So a process has a database open only once: those who read it
+share one connection, which the last of them closes, and who writes it has it alone.
+
 A line is safe when `append` returns: it is one `write` to `STORE.journal`. Folding renames the journal,
 inserts its lines in one transaction and deletes it; lines already there are ignored, so a fold that
 was cut off is simply done again. A torn last line is a call that was still in flight.
@@ -12,9 +16,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +29,7 @@ import orjson
 from agentloop.errors import StoreError, boundary
 from agentloop.records import Json
 from agentloop.store.schema import TABLES, migrate
+from agentloop.store.whole import is_cut_off
 
 if TYPE_CHECKING:
     import duckdb
@@ -35,6 +42,10 @@ _BUSY = ("Could not set lock", "Conflicting lock", "Unique file handle conflict"
 
 class StoreBusy(StoreError):
     """Another process, or another part of this one, has the database open just now."""
+
+
+class StoreCutOff(StoreError):
+    """The database lacks its end: what is left can be read, but nothing added."""
 
 
 class Files:
@@ -67,42 +78,106 @@ class Files:
         return [f for f in parts if f.is_file() and f.stat().st_size]
 
 
+@dataclass
+class _Opened:
+    """A database that this process has open."""
+
+    place: tuple[int, Path]
+    write: bool
+    connection: duckdb.DuckDBPyConnection
+    shares: list[object]
+
+
+_OPENED: dict[tuple[int, Path], _Opened] = {}
+"""By process, for a forked one cannot use what its parent opened, and by path."""
+_GATE = threading.RLock()
+"""Passed to open and to close, also while this thread opens: Python may drop a generator that was
+left halfway at any moment, and its share is given back in the midst of whatever runs."""
+
+
 @contextmanager
 def connect(
     path: Path, *, write: bool, patience: float = PATIENCE
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    """Open a store, waiting for another process's fold, and close it at once afterwards."""
+    """Open a store, waiting for a fold or a reader to end, and close it at once afterwards.
+
+    Readers within a process share what is open; it reaches no other file, and its settings are locked.
+    Raises StoreError; StoreBusy after `patience` seconds; StoreCutOff, to those who write.
+    """
     import duckdb
 
-    connection = _open(path, write, time.monotonic() + patience)
+    opened, share = _wait_for(path, write, time.monotonic() + patience)
     try:
-        with boundary(StoreError, f"store `{path}` cannot be used", duckdb.Error):
-            yield connection
+        with (
+            boundary(StoreError, f"store `{path}` cannot be used", duckdb.Error),
+            closing(opened.connection.cursor()) as cursor,
+        ):
+            cursor.execute("USE store")
+            yield cursor
     finally:
-        connection.close()
+        _give_back(opened, share)
 
 
-def _open(path: Path, write: bool, deadline: float) -> duckdb.DuckDBPyConnection:
+def _wait_for(path: Path, write: bool, deadline: float) -> tuple[_Opened, object]:
+    while True:
+        try:
+            return _take_share(path, write)
+        except StoreBusy:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
+
+
+def _take_share(path: Path, write: bool) -> tuple[_Opened, object]:
+    """Open a database, or take a share of it where this process reads it already."""
+    place, share = (os.getpid(), path.resolve()), object()
+    with _GATE:
+        opened = _OPENED.get(place)
+        if opened is not None and (write or opened.write):
+            raise StoreBusy(
+                f"store `{path}` is being used by another part of this process; try again"
+            )
+        if opened is not None:
+            opened.shares.append(share)
+        if opened is None or _OPENED.get(place) is not opened:  # it was closed meanwhile
+            opened = _Opened(place, write, _open(path, write), [share])
+            _OPENED[place] = opened
+        return opened, share
+
+
+def _give_back(opened: _Opened, share: object) -> None:
+    """Give back a share; with the last one the database is closed."""
+    with _GATE:
+        opened.shares.remove(share)
+        if not opened.shares:
+            _OPENED.pop(opened.place, None)
+            opened.connection.close()
+
+
+def _open(path: Path, write: bool) -> duckdb.DuckDBPyConnection:
     import duckdb
 
+    if write and is_cut_off(path):
+        raise StoreCutOff(
+            f"store `{path}` is damaged: its end was cut off. What is left can be read, "
+            "but nothing added: use a sound copy, or another `--store`"
+        )
     quoted = str(path).replace("'", "''")
     mode = f"ROW_GROUP_SIZE {ROW_GROUP}, STORAGE_VERSION 'v1.5.0'" if write else "READ_ONLY"
-    while True:
-        connection = duckdb.connect(config={"threads": 2, "allow_unsigned_extensions": False})
-        try:
-            connection.execute(f"ATTACH '{quoted}' AS store ({mode})")
-            connection.execute("USE store")
-            return connection
-        except duckdb.Error as error:
-            connection.close()
-            locked = any(sign in str(error).replace(str(path), "") for sign in _BUSY)
-            if not locked:
-                raise StoreError(f"store `{path}` cannot be opened: {_line(error)}") from error
-            if time.monotonic() > deadline:
-                raise StoreBusy(
-                    f"store `{path}` is being used by another process; try again"
-                ) from error
-        time.sleep(0.05)
+    connection = duckdb.connect(config={"threads": 2, "allow_unsigned_extensions": False})
+    try:
+        connection.execute(f"ATTACH '{quoted}' AS store ({mode})")
+        if not write:  # those who share it can change neither any more
+            connection.execute("SET enable_external_access = false")
+            connection.execute("SET lock_configuration = true")
+    except duckdb.Error as error:
+        connection.close()
+        if any(sign in str(error).replace(str(path), "") for sign in _BUSY):
+            raise StoreBusy(
+                f"store `{path}` is being used by another process; try again"
+            ) from error
+        raise StoreError(f"store `{path}` cannot be opened: {_line(error)}") from error
+    return connection
 
 
 def prepare(path: Path) -> None:

@@ -146,10 +146,11 @@ class RunJournal:
         self.write(("calls", found))
         self._on_call(reply, reply.tries)
 
-    def record_failure(self, call: Call, error: Exception, tries: int, row: str = "") -> None:
+    def record_failure(self, call: Call, error: BaseException, tries: int, row: str = "") -> None:
         """Append that requests were sent in vain."""
         found = self._row(call, tries, row)
-        self.write(("calls", found | {"answered": False, "error": str(error)[:500]}))
+        said = str(error)[:500] or type(error).__name__
+        self.write(("calls", found | {"answered": False, "error": said}))
         self._on_call(None, tries)
 
     def _row(self, call: Call, tries: int, rid: str = "") -> Json:

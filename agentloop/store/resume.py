@@ -118,7 +118,8 @@ def _items(
     rows = connection.execute(
         "SELECT item, seed_id, seed, sample, inputs, coalesce((SELECT max(opening) FROM reopened r "
         f"WHERE r.run = i.run AND r.item = i.item), 0) FROM items i WHERE run = $run AND {condition} "
-        "ORDER BY time, item",
+        "ORDER BY EXISTS (SELECT 1 FROM calls c WHERE c.run = i.run AND c.item = i.item "
+        "AND NOT c.answered), time, item",  # what cannot succeed must not come first every time
         {"run": run, **values},
     ).fetchall()
     return [

@@ -111,6 +111,42 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "usd": "DOUBLE",
         "time": "DOUBLE",
     },
+    "audits": {
+        "run": "VARCHAR",
+        "item": "VARCHAR",
+        "opening": "INTEGER",
+        "round": "INTEGER",
+        "score": "DOUBLE",
+        "accepted": "BOOLEAN",
+        "grade": "JSON",
+        "error": "VARCHAR",
+        "time": "DOUBLE",
+    },
+    "canaries": {
+        "run": "VARCHAR",
+        "item": "VARCHAR",
+        "kind": "VARCHAR",
+        "good": "BOOLEAN",
+        "score": "DOUBLE",
+        "caught": "BOOLEAN",
+        "error": "VARCHAR",
+        "time": "DOUBLE",
+    },
+    "gradings": {
+        "run": "VARCHAR",
+        "grading": "INTEGER",
+        "rubric": "JSON",
+        "critic": "VARCHAR",
+        "identity": "JSON",
+        "time": "DOUBLE",
+    },
+    "calibrations": {
+        "rid": "VARCHAR",
+        "rubric": "VARCHAR",
+        "critic": "VARCHAR",
+        "report": "JSON",
+        "time": "DOUBLE",
+    },
     "labels": {
         "rid": "VARCHAR",
         "run": "VARCHAR",
@@ -133,8 +169,14 @@ KEYS: Mapping[str, str] = {
     "verdicts": "run, item, opening, grading",
     "reopened": "run, item, opening",
     "reservations": "rid",
+    "audits": "run, item, opening, round",
+    "canaries": "run, item",
+    "gradings": "run, grading",
+    "calibrations": "rid",
     "labels": "rid",
 }
+
+EVIDENCE = ("audits", "canaries", "gradings", "calibrations")
 
 EXAMPLES = """
 CREATE OR REPLACE VIEW examples AS
@@ -142,7 +184,8 @@ SELECT v.run, v.item, v.grading, v.verdict, v.reason, v.detail, v.score, v.round
        i.seed_id, i.sample, i.seed, i.inputs, r.recipe,
        a.candidate, a.messages, a.checks, a.model AS generator, a.prompt,
        g.grade->>'model' AS critic, g.grade->>'rubric' AS rubric, g.grade,
-       a.model = (g.grade->>'model') AS self_graded, v.opening
+       a.model = (g.grade->>'model') AS self_graded, v.opening,
+       v.grading = 0 AND r.identity->>'calibration' IS NOT NULL AS calibrated
 FROM verdicts v
 LEFT JOIN (SELECT run, item, max(opening) AS latest FROM reopened GROUP BY ALL) o
        ON o.run = v.run AND o.item = v.item
@@ -158,7 +201,7 @@ WHERE v.opening = coalesce(o.latest, 0)
 
 
 def _first(connection: duckdb.DuckDBPyConnection) -> None:
-    for table in TABLES.keys() - {"reservations"}:
+    for table in TABLES.keys() - {"reservations", *EVIDENCE}:
         _create(connection, table)
     connection.execute(EXAMPLES)
 
@@ -168,12 +211,19 @@ def _second(connection: duckdb.DuckDBPyConnection) -> None:
     _create(connection, "reservations")
 
 
+def _third(connection: duckdb.DuckDBPyConnection) -> None:
+    """What says whether a grade means something."""
+    for table in EVIDENCE:
+        _create(connection, table)
+    connection.execute(EXAMPLES)
+
+
 def _create(connection: duckdb.DuckDBPyConnection, table: str) -> None:
     listed = ", ".join(f'"{name}" {kind}' for name, kind in TABLES[table].items())
     connection.execute(f"CREATE TABLE {table} ({listed}, PRIMARY KEY ({KEYS[table]}))")
 
 
-MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (_first, _second)
+MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (_first, _second, _third)
 
 
 def migrate(connection: duckdb.DuckDBPyConnection, where: str) -> None:

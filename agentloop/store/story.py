@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from agentloop.plain import plain
-from agentloop.records import Attempt, Item, Json
+from agentloop.records import Attempt, Grade, Item, Json
 
 SHOWN = 600  # characters of one field
 
@@ -40,7 +40,8 @@ class Story:
 
 def _lines(story: Story) -> list[str]:
     item = story.item
-    lines = [f"item {item.id}  ·  run {item.run}  ·  recipe {story.recipe}"]
+    again = f"  ·  grading {item.verdict.grading}" if item.verdict and item.verdict.grading else ""
+    lines = [f"item {item.id}  ·  run {item.run}{again}  ·  recipe {story.recipe}"]
     if item.verdict is None:
         lines.append("no verdict yet: the run was stopped before this item was settled")
     else:
@@ -73,21 +74,34 @@ def _attempt_lines(attempt: Attempt, item: Item) -> list[str]:
         lines.append("  no grade" + (f": {attempt.detail}" if attempt.detail else ""))
         return lines
     grade = attempt.grade
-    own = ", its own author" if grade.model == attempt.model else ""
-    lines.append(f"  score {grade.score:.2f} by {grade.model}{own}, rubric {grade.rubric[:8]}")
+    self_graded = ", its own author" if grade.model == attempt.model else ""
+    lines.append(
+        f"  score {grade.score:.2f} by {grade.model}{self_graded}, rubric {grade.rubric[:8]}"
+    )
     if grade.prompts:
         asked = ", ".join(f"{name} {text[:8]}" for name, text in sorted(grade.prompts.items()))
         lines.append(f"  asked by the prompts {asked}")
     if grade.reference:
-        lines.append(f"  the critic's own answer: {_short(grade.reference)}")
+        lines.append(f"  compared with: {_short(grade.reference)}")
+    if grade.looks:
+        lines.append(f"  looks: {', '.join(f'{score:.2f}' for score in grade.looks)}")
+    lines += _mark_lines(grade)
+    if not attempt.accepted and attempt.detail:
+        lines.append(f"  not accepted: {attempt.detail}")
+    return lines
+
+
+def _mark_lines(grade: Grade) -> list[str]:
+    lines = []
+    own = {entry["name"]: entry["ask"] for entry in grade.criteria}
     for mark in grade.marks:
+        if mark.criterion in own:
+            lines.append(f"  asked for this item: {_short(own[mark.criterion])}")
         lines.append(f"  mark {mark.criterion}: {mark.level} ({mark.value:.2f}, {mark.how})")
         if mark.quote:
             lines.append(f'    quote: "{_short(mark.quote)}"')
         if mark.reason:
             lines.append(f"    reason: {_short(mark.reason)}")
-    if not attempt.accepted and attempt.detail:
-        lines.append(f"  not accepted: {attempt.detail}")
     return lines
 
 

@@ -233,6 +233,22 @@ def test_a_truncated_store_is_refused_and_left_as_it_is(
     assert {name: (store.parent / name).read_bytes() for name in cuts} == cuts
 
 
+@pytest.mark.parametrize("share", [0.95, 0.97, 0.99, 0.9999])
+def test_a_run_into_a_store_that_lacks_its_end_asks_nothing(
+    store: Path, server: FaultyEndpoint, share: float
+) -> None:
+    """Though what the run would read first is still there."""
+    content = store.read_bytes()
+    content = content[: int(len(content) * share)]
+    store.write_bytes(content)
+    files = {*store.parent.iterdir(), Files(store).lock}
+    code, out, err = work.ended(work.start(store.parent, server.url))
+    assert (code, out, server.requests) == (2, "", 0), err
+    assert is_one_clear_line(err, ["its end was cut off"]), err
+    assert store.read_bytes() == content
+    assert {*store.parent.iterdir()} <= files
+
+
 @pytest.mark.parametrize("share", [0.8, 0.97])
 def test_what_a_truncated_store_still_holds_can_be_read(store: Path, share: float) -> None:
     """What lies behind the cut may be free, or wanted by some looks only: told right, or refused."""

@@ -10,26 +10,24 @@ import json
 import signal
 import subprocess
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agentloop.cli import run_cli
 from agentloop.errors import StoreError
+from agentloop.records import Json
 from agentloop.store import Store
-from agentloop.store.files import connect
-from agentloop.store.writer import Writer
-from tests.builders import python
+from agentloop.store.files import StoreBusy, connect
+from tests.builders import SEEDS, agent, play, python
 from tests.faults import work
 from tests.faults.server import FaultyEndpoint
 
 LOOKS, OTHER_LOOKS = 100, 20  # each twentieth time the others too
 GROWS = ("accepted", "rejected", "ungradable", "failed", "seeds", "attempts", "calls", "requests",
          "prompt_tokens", "completion_tokens", "seconds")  # fmt: skip
-
-LETS_GO = (
-    "closing the inner look's file frees the outer look's lock: a fold rewrites what is being read"
-)
 
 
 def test_a_hundred_looks_during_a_run_are_a_hundred_answers(tmp_path: Path) -> None:
@@ -97,11 +95,83 @@ except StoreBusy:
 """
 
 
-@pytest.mark.xfail(reason=LETS_GO, raises=AssertionError)
-def test_a_look_within_a_look_lets_no_writer_in(tmp_path: Path) -> None:
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A store with two accepted items."""
+    play(tmp_path, agent(), seeds=SEEDS[:2], store=tmp_path / work.STORE)
+    return tmp_path / work.STORE
+
+
+def another_writes(store: Path) -> str:
+    """Let another process open the store for writing; return what it says."""
+    told = work.ended(python(TRY_TO_WRITE, work.STORE, cwd=store.parent))
+    assert told.code == 0, told.err
+    return told.out.strip()
+
+
+IN, OUT = "it got in", "it has to wait"
+
+
+def test_a_look_within_a_look_lets_no_writer_in(store: Path) -> None:
     """A process that closes a file loses all its locks on it, also those of its other looks."""
-    Writer(tmp_path / work.STORE).close()
-    with connect(tmp_path / work.STORE, write=False):
-        assert Store(tmp_path / work.STORE).runs() == []
-        told = work.ended(python(TRY_TO_WRITE, work.STORE, cwd=tmp_path))
-    assert (told.code, told.out) == (0, "it has to wait\n")
+    for row in Store(store).examples():
+        Store(store).item(row["item"])
+        assert another_writes(store) == OUT
+    assert another_writes(store) == IN
+
+
+def test_a_look_left_halfway_is_no_look_any_more(store: Path) -> None:
+    first, second = Store(store).examples(), Store(store).examples()
+    assert next(first)["item"] == next(second)["item"]
+    first.close()  # type: ignore[attr-defined]
+    assert another_writes(store) == OUT
+    assert next(second)
+    del second
+    assert another_writes(store) == IN
+
+
+def test_looks_in_many_threads_let_no_writer_in_before_the_last_one_ends(store: Path) -> None:
+    """Some of them end by an error."""
+    stories = {row["item"]: Store(store).item(row["item"]).why() for row in Store(store).examples()}
+
+    def look(number: int) -> None:
+        item = sorted(stories)[number % 2]
+        assert Store(store).item(item).why() == stories[item]
+        with pytest.raises(StoreError):
+            list(Store(store).examples(where="cast(item AS INTEGER) > 0"))
+
+    with ThreadPoolExecutor(8) as threads:
+        rows = Store(store).examples()
+        next(rows)
+        list(threads.map(look, range(40)))
+        assert another_writes(store) == OUT
+        assert len(list(rows)) == 1
+        list(threads.map(look, range(40)))
+    assert another_writes(store) == IN
+
+
+def test_a_fold_of_the_same_process_waits_for_a_look_and_lets_no_other_in(store: Path) -> None:
+    rows = Store(store).examples()
+    next(rows)
+    with pytest.raises(StoreBusy, match="another part of this process"), connect(store, write=True):
+        pass
+    assert another_writes(store) == OUT
+    assert len(list(rows)) == 1
+    with connect(store, write=True, patience=0.0):
+        pass
+
+
+def test_status_is_one_look(
+    store: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its counts and its reasons are of one state: nobody writes between them."""
+    counts, told = Store.counts, []
+
+    def count(self: Store, run: str | None = None, grading: int = 0) -> Json:
+        told.append(another_writes(store))
+        return counts(self, run, grading)
+
+    monkeypatch.setattr(Store, "counts", count)
+    assert run_cli(["status", str(store)]) == 0
+    assert told == [OUT]
+    assert "2 accepted" in capsys.readouterr().out

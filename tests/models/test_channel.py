@@ -56,7 +56,7 @@ class Memory:
     def record(self, call: Call, reply: Reply, row: str = "") -> None:
         self.replies[call.item, call.key, call.digest] = reply
 
-    def record_failure(self, call: Call, error: Exception, tries: int, row: str = "") -> None:
+    def record_failure(self, call: Call, error: BaseException, tries: int, row: str = "") -> None:
         self.failures.append((call.model, str(error), tries))
 
 

@@ -14,7 +14,16 @@ from hypothesis import strategies as st
 from agentloop.errors import StoreError
 from agentloop.records import Json
 from agentloop.store import Store
-from agentloop.store.files import Appender, Files, connect, fold, post, prepare, read_lines
+from agentloop.store.files import (
+    Appender,
+    Files,
+    StoreBusy,
+    connect,
+    fold,
+    post,
+    prepare,
+    read_lines,
+)
 from agentloop.store.writer import Writer
 from tests.builders import python
 
@@ -238,6 +247,135 @@ def test_a_reader_in_the_same_process_is_waited_for_like_any_other(tmp_path: Pat
         connect(files.path, write=True, patience=0.1),
     ):
         pass
+
+
+def test_looks_within_a_process_are_one_opening_and_the_last_one_closes_it(tmp_path: Path) -> None:
+    files = store(tmp_path)
+    with connect(files.path, write=False) as outer:
+        with connect(files.path, write=False) as inner:
+            assert inner.execute("SELECT count(*) FROM runs").fetchall() == [(0,)]
+        assert outer.execute("SELECT count(*) FROM runs").fetchall() == [(0,)]
+        with pytest.raises(StoreBusy), connect(files.path, write=True, patience=0.0):
+            pass
+    with connect(files.path, write=True, patience=0.0):
+        pass
+
+
+@pytest.mark.parametrize("name", ["./s.duckdb", "link.duckdb", "folder/s.duckdb"])
+def test_one_file_under_two_names_is_opened_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    files = store(tmp_path)
+    (tmp_path / "link.duckdb").symlink_to("s.duckdb")
+    (tmp_path / "folder").symlink_to(".")
+    monkeypatch.chdir(tmp_path)
+    with connect(files.path, write=False):
+        monkeypatch.setattr("duckdb.connect", None)
+        with connect(Path(name), write=False) as connection:
+            assert connection.execute("SELECT count(*) FROM runs").fetchall() == [(0,)]
+        with pytest.raises(StoreBusy), connect(Path(name), write=True, patience=0.0):
+            pass
+
+
+def test_a_look_while_this_process_writes_waits_like_any_other(tmp_path: Path) -> None:
+    files = store(tmp_path)
+    with connect(files.path, write=True) as connection:
+        connection.execute("INSERT INTO runs (run) VALUES ('a')")
+        with (
+            pytest.raises(StoreBusy, match="try again"),
+            connect(files.path, write=False, patience=0.1),
+        ):
+            pass
+    assert rows(files, "SELECT run FROM runs") == [("a",)]
+
+
+def test_a_look_that_failed_gives_back_its_share(tmp_path: Path) -> None:
+    files = store(tmp_path)
+    for _ in range(2):
+        with pytest.raises(StoreError), connect(files.path, write=False) as connection:
+            connection.execute("SELECT * FROM nothing")
+    with connect(files.path, write=True, patience=0.0):
+        pass
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM read_text('{folder}/s.duckdb')",
+        "ATTACH '{folder}/new.duckdb'",
+        "SET enable_external_access = true",
+        "SET lock_configuration = false",
+        "INSERT INTO store.runs (run) VALUES ('a')",
+    ],
+)
+def test_no_look_reaches_another_file_or_writes_whichever_came_first(
+    tmp_path: Path, sql: str
+) -> None:
+    files = store(tmp_path)
+    with connect(files.path, write=False):
+        for _ in range(2):
+            with pytest.raises(StoreError), connect(files.path, write=False) as connection:
+                connection.execute(sql.format(folder=tmp_path))
+    assert not (tmp_path / "new.duckdb").exists()
+
+
+DROPPED_WHILE_OPENING = """
+import signal, sys
+from pathlib import Path
+import duckdb
+from agentloop.store import Store
+from agentloop.store.files import connect
+signal.alarm(60)
+first, second = map(Path, sys.argv[1:])
+look = connect(first, write=False)
+look.__enter__()
+really_connect = duckdb.connect
+def drop_and_connect(*a, **k):
+    global look
+    look = None
+    return really_connect(*a, **k)
+duckdb.connect = drop_and_connect
+print(Store(second).runs())
+with connect(first, write=True, patience=0.0):
+    print("free")
+"""
+
+
+def test_a_look_can_be_dropped_while_another_store_is_opened(tmp_path: Path) -> None:
+    """Python drops a forgotten generator at any moment, in whichever thread runs."""
+    other = tmp_path / "other"
+    other.mkdir()
+    with python(DROPPED_WHILE_OPENING, store(tmp_path).path, store(other).path) as process:
+        assert process.communicate() == ("[]\nfree\n", "")
+
+
+LOOK_IN_A_FORK = """
+import os, signal, sys, warnings
+from pathlib import Path
+from agentloop.store.files import connect
+warnings.simplefilter("ignore")  # Python advises against forks beside threads
+store = Path(sys.argv[1])
+with connect(store, write=False):
+    if (child := os.fork()) == 0:
+        signal.alarm(60)
+        with connect(store, write=False) as connection:
+            print(connection.execute("SELECT count(*) FROM runs").fetchall(), flush=True)
+            sys.stdin.readline()
+        os._exit(0)
+print("left", flush=True)
+os.waitpid(child, 0)
+"""
+
+
+def test_a_forked_process_has_a_look_of_its_own(tmp_path: Path) -> None:
+    """What it inherited holds no lock: those are its parent's."""
+    files = store(tmp_path)
+    with python(LOOK_IN_A_FORK, files.path) as process:
+        assert process.stdout
+        assert {process.stdout.readline() for _ in range(2)} == {"[(0,)]\n", "left\n"}
+        with pytest.raises(StoreBusy), connect(files.path, write=True, patience=0.0):
+            pass
+        assert process.communicate("\n") == ("", "")
 
 
 def label(rid: str) -> tuple[str, dict[str, Any]]:

@@ -15,7 +15,8 @@ from agentloop.store.writer import Writer
 
 VIEW = (
     "run, item, grading, verdict, reason, detail, score, round, time, seed_id, sample, seed, inputs, "
-    "recipe, candidate, messages, checks, generator, prompt, critic, rubric, grade, self_graded, opening"
+    "recipe, candidate, messages, checks, generator, prompt, critic, rubric, grade, self_graded, "
+    "opening, calibrated"
 )
 
 

@@ -253,13 +253,14 @@ def read_only(folder: Path) -> None:
     folder.chmod(0o555)
 
 
-def test_a_reader_in_another_process_only_delays_a_fold(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("where", ["in another process", "in this process"])
+def test_a_reader_only_delays_a_fold(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     monkeypatch.setattr("agentloop.store.writer.FOLD_LINES", 1)
     path = tmp_path / "s.duckdb"
     with Writer(path) as writer:
-        with held_elsewhere(path):
+        with held_elsewhere(path) if "another" in where else connect(path, write=False):
             writer.append(run_row())
             while not writer.files.folding.exists():
                 pass
