@@ -139,6 +139,8 @@ class Agents:
         """
         rubric = self.rubric.with_criteria(own)
         found = rubric.check_marks(results)
+        if not rubric.judged:
+            return self._grade(found, rubric, "", own)
         given = given_to_judge(seed, candidate, str(seed.get(rubric.reference_field, "")))
         auditor = self._judge("auditor")
         marks = await auditor.marks(rubric, given, Look(round))

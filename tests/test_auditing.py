@@ -58,6 +58,19 @@ def test_an_audit_of_all_is_a_gate(tmp_path: Path) -> None:
     )
 
 
+def test_what_checks_alone_decide_needs_no_auditor(tmp_path: Path) -> None:
+    rubric = """
+name: checked
+accept_at: 0.7
+criteria:
+  - {name: short, check: length, with: {field: answer, words: [1, 6]}}
+"""
+    model = agent(generate=draft())
+    run = play(tmp_path, model, tiny(tmp_path, rubric), audit="all", canaries="all")
+    assert verdicts(run)["accepted"] == 1
+    assert roles(model) == ["GENERATE"]
+
+
 def test_a_sample_changes_no_verdict(tmp_path: Path) -> None:
     run = play(tmp_path, agent(audit=marks("no")), seeds=SEEDS, audit=0.9)
     assert verdicts(run)["accepted"] == 40
