@@ -708,6 +708,37 @@ def test_judges_of_a_panel_count_by_their_skill(tmp_path: Path) -> None:
     )
 
 
+def test_a_run_weighs_its_panel_by_the_calibrations_of_a_store(tmp_path: Path) -> None:
+    """A sharp judge says yes, one of half its skill says no: two thirds, not one half."""
+    sharp, dull = judge(), judge()
+    sharp.name, dull.name = "scripted/sharp", "scripted/dull"
+    measure(tmp_path, [*judged("yes", 30, True), *judged("no", 30, False)], sharp)
+    lines = [*judged("yes", 30, True), *judged("no", 15, False), *judged("yes", 15, False)]
+    measure(tmp_path, lines, dull)
+
+    def says(level: str, name: str) -> al.ScriptedModel:
+        model = agent(critique=json.dumps({"right": mark(level, "" if level == "yes" else "no")}))
+        model.name = name
+        return model
+
+    first, second = says("yes", sharp.name), says("no", dull.name)
+    given = {"critic": first, "panel": [second], "max_rounds": 0}
+    run = play(tmp_path, agent(), calibration=str(tmp_path / "cal.duckdb"), **given)
+    (row,) = run.items("all")
+    assert row["grade"]["looks"] == [1.0, 0.0]
+    assert row["score"] == pytest.approx(2 / 3)
+    weak = agent()
+    with pytest.raises(SettingsError, match="scripted/model"):  # nobody has measured it
+        play(
+            tmp_path,
+            agent(),
+            calibration=str(tmp_path / "cal.duckdb"),
+            run="other",
+            critic=first,
+            panel=[weak],
+        )
+
+
 @pytest.mark.parametrize(
     ("counts", "says"),
     [((40, 4, 36), r"is 1\.10, and"), ((60, 0), "good and bad ones"), ((10, 9), "19 labels")],

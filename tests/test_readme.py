@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from agentloop.checks.registry import PLACES, packaged_check
 from agentloop.config import Settings
 from agentloop.recipes import find_recipe
 from agentloop.rubric import parse_rubric
@@ -57,6 +58,13 @@ def test_the_make_targets_exist() -> None:
 def test_the_rubric_can_be_read() -> None:
     rubric = parse_rubric(blocks("yaml")[0], "README.md")
     assert [c.name for c in rubric.criteria] == ["faithful", "useful"]
+    more = parse_rubric(blocks("yaml")[1], "README.md")
+    (checked,) = more.checked
+    assert packaged_check(checked.check, checked.settings, "README.md").name
+
+
+def test_every_packaged_check_is_named() -> None:
+    assert [name for name in PLACES if f"`{name}`" not in README] == []
 
 
 def test_the_settings_can_be_read() -> None:
