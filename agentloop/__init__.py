@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from agentloop.loop import (
         Context,
         Nodes,
-        Recipe,
         State,
         after_check,
         standard_graph,
         unless_settled,
     )
     from agentloop.models.scripted import ScriptedModel
+    from agentloop.recipe import Recipe
     from agentloop.recipes import find_recipe
     from agentloop.records import Attempt, Candidate, Grade, Item, Mark, Seed, Verdict
     from agentloop.rubric import Rubric
@@ -46,7 +46,7 @@ _HOME = {
     "Item": "records",
     "Mark": "records",
     "Nodes": "loop",
-    "Recipe": "loop",
+    "Recipe": "recipe",
     "Rubric": "rubric",
     "Run": "runner",
     "ScriptedModel": "models.scripted",

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from agentloop.agents import Agents
 from agentloop.asking import all_of
 from agentloop.canaries import Canary
-from agentloop.checks import arun_checks
+from agentloop.checks import run_checks
 from agentloop.errors import AccessError, ModelError, ReplyError, UnreachableError
 from agentloop.records import Attempt, Grade, Json, Reason, Verdict
 
@@ -51,8 +51,8 @@ async def _audited(agents: Agents, seed: Json, attempt: Attempt) -> Finding:
 
 
 async def try_canary(agents: Agents, seed: Json, canary: Canary, own: Sequence[Json]) -> Finding:
-    """Let checks and critic grade a spoilt candidate as if it were an item's."""
-    results = await arun_checks(agents.checks, canary.candidate, seed)
+    """Let checks and critic grade a canary as if it were an item's draft."""
+    results = await run_checks(agents.checks, canary.candidate, seed)
     failed = [r.name for r in results if r.veto and not r.passed]
     if failed:
         return Finding(CANARY_ROUND, detail=f"the check `{failed[0]}` refused it")
@@ -117,7 +117,7 @@ def canary_line(
         "run": run,
         "item": item,
         "kind": canary.kind,
-        "good": False,
+        "good": canary.kind == "good",
         "score": score,
         "caught": None if finding.error else caught,
         "error": finding.error or None,

@@ -25,11 +25,11 @@ from agentloop.checks import run_checks
 from agentloop.config import Settings, load_settings
 from agentloop.errors import ReplyError, SettingsError
 from agentloop.labels import Labelled, read_labels
-from agentloop.loop import Kit, Recipe
 from agentloop.measures import Outcome, figures
 from agentloop.models.budget import Budget
 from agentloop.models.channel import Channel, Endpoint, RoleSettings
 from agentloop.plan import judge_identity, open_endpoints, role_identity, role_settings
+from agentloop.recipe import Kit, Recipe
 from agentloop.recipes import FoundRecipe, find_recipe
 from agentloop.records import Candidate, Json
 from agentloop.rows import calibration_line
@@ -230,7 +230,7 @@ class Grading:
     async def _grade(self, label: Labelled, sample: int) -> Outcome:
         kit, good = self._job.kit, bool(label.good)
         words = _words(kit.recipe.candidate, label)
-        results = run_checks(kit.checks, label.candidate, label.seed)
+        results = await run_checks(kit.checks, label.candidate, label.seed)
         if any(result.veto and not result.passed for result in results):
             return Outcome(label, good, refused=True, words=words)
         agents = Agents(

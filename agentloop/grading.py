@@ -33,7 +33,7 @@ async def grade_again(agents: Agents, settled: Settled) -> tuple[list[Attempt], 
         return [], settled.verdict
     attempts = list(settled.attempts)
     try:
-        attempts = [_checked(agents, settled.seed, attempt) for attempt in attempts]
+        attempts = [await _checked(agents, settled.seed, attempt) for attempt in attempts]
         vetoed = all(attempt.reason for attempt in attempts)
         own = () if vetoed else await _own_criteria(agents, settled)
     except Exception as error:
@@ -62,9 +62,9 @@ async def _judged(
     return judged, errors
 
 
-def _checked(agents: Agents, seed: Json, attempt: Attempt) -> Attempt:
+async def _checked(agents: Agents, seed: Json, attempt: Attempt) -> Attempt:
     """Return an attempt with the checks of now; one that a veto failed has its reason already."""
-    results = run_checks(agents.checks, attempt.candidate, seed)
+    results = await run_checks(agents.checks, attempt.candidate, seed)
     failed = [r for r in results if r.veto and not r.passed]
     reason: Reason | None = "failed_check" if failed else None
     bare = _without(attempt, reason, "; ".join(r.evidence or r.name for r in failed))

@@ -19,8 +19,8 @@ from typing import Any, TypeVar
 
 from agentloop.agents import read_candidate
 from agentloop.errors import CalibrationError, MalformedReply, did_you_mean
-from agentloop.loop import Kit
 from agentloop.plain import plain
+from agentloop.recipe import Kit
 from agentloop.records import Json, Record, digest
 from agentloop.rubric import Rubric
 from agentloop.seeds import checked_json, read_jsonl

@@ -1,4 +1,4 @@
-"""The loop: state, context, recipe, and the standard nodes for LangGraph.
+"""The loop: state, context, and the standard nodes for LangGraph.
 
     seed ─ generate ─ check ─ grade ─┬─ accept
                         ▲            ├─ revise ─┐ (new evidence only, keep-best)
@@ -7,48 +7,31 @@
 
 Enters: one seed with its inputs, and the agents that serve it. Leaves: attempts and a verdict, as
 plain JSON in the state. Refuses to know: the store, other items, caps, progress.
-
-A recipe is a candidate type, prompts, a rubric, perhaps checks:
-
-    class QA(Candidate):
-        question: str
-        answer: str
-
-    recipe = Recipe(name="my_qa", reads=("passage",), candidate=QA, prompts="prompts/my_qa")
-    graph = recipe.compile()
 """
 
 from __future__ import annotations
 
-import dataclasses
 import operator
-import random
-import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
-import orjson
 from langgraph.graph import END, START, StateGraph
-from langgraph.graph.state import CompiledStateGraph
 from langgraph.runtime import Runtime
 from typing_extensions import TypedDict
 
 from agentloop.agents import Agents, Draft, critique_of
-from agentloop.checks import Check, arun_checks, source_hash
-from agentloop.checks.registry import fields_named, packaged_check
-from agentloop.errors import PromptError, RecipeError, ReplyError, RubricError, did_you_mean
-from agentloop.judging import few_shot, listed_options
+from agentloop.checks import Check, run_checks
+from agentloop.errors import ReplyError
 from agentloop.models.base import NoJournal
 from agentloop.models.channel import Channel, Endpoint, RoleSettings
 from agentloop.models.choose import ModelChoice, default_model, open_model, traits_of
 from agentloop.models.limits import Limits
-from agentloop.prompting import Prompt, PromptFolder
-from agentloop.records import Attempt, Candidate, CheckResult, Critique, Json, digest
-from agentloop.rubric import Rubric, read_rubric
+from agentloop.prompting import Prompt
+from agentloop.records import Attempt, Candidate, CheckResult, Critique, Json
+from agentloop.rubric import Rubric
 from agentloop.verdicts import (
     failure,
     is_items_own,
@@ -58,8 +41,6 @@ from agentloop.verdicts import (
     ungradable,
 )
 
-REQUIRED_PROMPTS = ("generate", "critique", "ask", "evidence", "revise")
-AUDIT_PROMPTS = ("audit", "audit_ask")
 DEFAULT_ROUNDS = 2
 
 
@@ -100,189 +81,37 @@ class Context:
     """An `Agents`; typed loosely, for a context schema must be plain."""
 
 
-Draw = Callable[[Json, int, random.Random], Json]
-"""`draw(seed, sample, chance)`: an item's inputs from the seed's fields, the sample index and chance.
-
-`chance` is the same for all samples of a seed in a run, so that they can be drawn without repeating:
-`chance.sample(things, len(things))[sample % len(things)]`.
-"""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Candidate type, prompts, rubric, checks and graph under one name."""
-
-    name: str
-    candidate: type[Candidate]
-    reads: tuple[str, ...] = ()
-    """Seed fields that the prompts read; a seed without them is refused before the run."""
-    checks: tuple[Check, ...] = ()
-    prompts: str | Path = ""
-    """Folder of its own prompts and `rubric.yaml`, from its file's folder; `prompts/NAME` if empty."""
-    about: str = ""
-    """One line for `agentloop recipes`."""
-    draw: Draw | None = None
-    """Draws an item's inputs before its first call."""
-    build: Callable[[Recipe], StateGraph[Any, Any, Any, Any]] | None = None
-    """Makes another graph; the standard loop by default."""
+class Served(Protocol):
+    """What the nodes ask of a recipe."""
 
     @property
-    def home(self) -> Path:
-        """The folder of the file that declares the candidate type: the recipe's own."""
-        module = sys.modules.get(self.candidate.__module__)
-        return Path(getattr(module, "__file__", None) or "").parent
-
-    def compile(self) -> CompiledStateGraph[Any, Any, Any, Any]:
-        """Return the compiled graph, without a checkpointer."""
-        make = self.build or standard_graph
-        return make(self).compile(name=self.name)
+    def candidate(self) -> type[Candidate]:
+        """The type of its drafts."""
 
     def inputs(self, seed: Json, sample: int, seed_of_run: int = 0) -> Json:
         """Return everything that an item takes from outside besides its seed."""
-        if self.draw is None:
-            return {"sample": sample}
-        chance = random.Random(digest([seed_of_run, seed], 8))
-        drawn: Json = orjson.loads(orjson.dumps(self.draw(seed, sample, chance)))
-        return {"sample": sample, **drawn}
 
-    def folder(self, *mine: str | Path) -> PromptFolder:
-        """Return where its prompts are looked for: `mine`, its own, the packaged ones."""
-        beside = self.home / (self.prompts or Path("prompts") / self.name)
-        own = [beside] if self.prompts or beside.is_dir() else []
-        return PromptFolder.of(self.name, *mine, *own)
-
-    def load(self, rubric: str | Path = "", *prompts: str | Path) -> Kit:
-        """Read rubric and prompts. Raises RubricError or PromptError."""
-        folder = self.folder(*prompts)
-        found = _rubric_file(rubric, folder)
-        loaded = read_rubric(found)
-        names = [*REQUIRED_PROMPTS, *AUDIT_PROMPTS]
-        names += ["reference"] if loaded.reference is True else []
-        names += ["criteria"] if loaded.per_item else []
-        looks = loaded.looks.count + loaded.looks.extra
-        others = folder.wordings("critique", looks) | folder.wordings("ask", looks)
-        kit = Kit(self, loaded, folder.prompts(names) | others)
-        kit.check()
-        return kit
+    def load(self, rubric: str | Path = "", *prompts: str | Path) -> Read:
+        """Read rubric and prompts."""
 
 
-@dataclass(frozen=True)
-class Kit:
-    """A recipe with its rubric and prompts read: all that a run needs besides models."""
-
-    recipe: Recipe
-    rubric: Rubric
-    prompts: Mapping[str, Prompt]
-
-    @cached_property
-    def reads(self) -> tuple[str, ...]:
-        """Seed fields that the recipe declares, a prompt cannot do without, or a quote stands in."""
-        named = {field for prompt in self.prompts.values() for field in prompt.fields_of("seed")}
-        named |= {field for where, field in (*self._quoted, *self._checked) if where == "seed"}
-        named |= {self.rubric.reference_field} - {""}
-        return tuple(dict.fromkeys([*self.recipe.reads, *sorted(named)]))
+class Read(Protocol):
+    """What is read of a recipe's files."""
 
     @property
-    def _quoted(self) -> list[tuple[str, str]]:
-        quoting = [c for c in self.rubric.criteria if c.evidence == "quote"]
-        sources = [c.quote_from for c in quoting] + [c.quoted_by for c in quoting if c.quoted_by]
-        return [(where, field) for where, _, field in (s.partition(".") for s in sources)]
+    def rubric(self) -> Rubric:
+        """What the critic marks by."""
 
     @property
-    def _checked(self) -> list[tuple[str, str]]:
-        own = {check.name for check in self.recipe.checks}
-        named = [c for c in self.rubric.checked if c.check not in own]
-        return [
-            field
-            for criterion in named
-            for field in fields_named(criterion.check, criterion.settings)
-        ]
+    def prompts(self) -> Mapping[str, Prompt]:
+        """What the agents are asked with, by name."""
 
-    def check(self) -> None:
-        """Raise PromptError or RubricError for what could only fail after the first paid call."""
-        kind = self.recipe.candidate
-        fields = kind.model_fields
-        if len(fields) < 2 and kind.conversation is Candidate.conversation:
-            raise RecipeError(
-                f"`{kind.__name__}` has fewer than two fields: say with `conversation` what a trainer "
-                "reads of it"
-            )
-        for prompt in self.prompts.values():
-            for name in sorted(prompt.fields_of("candidate") - fields.keys()):
-                raise PromptError(
-                    f"prompt `{prompt.where}` uses `candidate.{name}`, which a `{kind.__name__}` "
-                    f"lacks{did_you_mean(name, fields)}"
-                )
-        for where, name in self._quoted:
-            if where == "candidate" and name not in fields:
-                raise RubricError(
-                    f"rubric `{self.rubric.name}` quotes from `candidate.{name}`, which a "
-                    f"`{kind.__name__}` lacks{did_you_mean(name, fields)}"
-                )
-        for where, name in self._checked:
-            if where == "candidate" and name not in fields:
-                raise RubricError(
-                    f"rubric `{self.rubric.name}` checks `{name}`, which a `{kind.__name__}` "
-                    f"lacks{did_you_mean(name, fields)}"
-                )
-        for criterion in self.rubric.judged:
-            few_shot(self.prompts["ask"], criterion, listed_options(criterion))
-        _ = self.checks
-
-    @cached_property
+    @property
     def checks(self) -> tuple[Check, ...]:
-        """The recipe's checks, then those that the rubric names; RubricError for an unknown one."""
-        own = {check.name for check in self.recipe.checks}
-        named = [
-            dataclasses.replace(
-                packaged_check(
-                    criterion.check,
-                    criterion.settings,
-                    f"rubric `{self.rubric.name}`, criterion `{criterion.name}`",
-                ),
-                name=criterion.name,
-                veto=criterion.veto,
-            )
-            for criterion in self.rubric.checked
-            if criterion.check not in own
-        ]
-        return (*self.recipe.checks, *named)
-
-    @cached_property
-    def identity(self) -> Json:
-        """Everything here that makes another run: names to content hashes.
-
-        An audit changes nothing that it looks at.
-        """
-        prompts = {n: p.hash for n, p in sorted(self.prompts.items()) if n not in AUDIT_PROMPTS}
-        return {
-            "recipe": self.recipe.name,
-            "candidate": digest(self.recipe.candidate.model_json_schema(), 8),
-            "rubric": self.rubric.hash,
-            **{f"prompts.{name}": hash for name, hash in prompts.items()},
-            **{f"checks.{check.name}": check.hash for check in self.checks},
-            **({"draw": source_hash(self.recipe.draw)} if self.recipe.draw else {}),
-        }
+        """What looks at a draft before the critic."""
 
 
-def _rubric_file(rubric: str | Path, folder: PromptFolder) -> Any:
-    if rubric:
-        path = Path(rubric)
-        if path.is_file():
-            return path
-        named = folder.find(str(rubric)) or folder.find(f"{rubric}.yaml")
-        if named is None:
-            raise PromptError(f"there is no rubric `{rubric}`")
-        return named
-    found = folder.find("rubric.yaml")
-    if found is None:
-        raise RecipeError(
-            f"recipe `{folder.recipe}` has no `rubric.yaml`; name one: `--rubric FILE`"
-        )
-    return found
-
-
-def standard_graph(recipe: Recipe, *, drafts_to: str = "check") -> StateGraph[Any, Any, Any, Any]:
+def standard_graph(recipe: Served, *, drafts_to: str = "check") -> StateGraph[Any, Any, Any, Any]:
     """Return the standard loop for a recipe, not yet compiled.
 
     `drafts_to` names a node of one's own that every draft goes to, on its way to `check`. The nodes
@@ -331,7 +160,7 @@ def recursion_limit(max_rounds: int) -> int:
 class Nodes:
     """The standard nodes, bound to a recipe. Each returns what it found, as an update of the state."""
 
-    def __init__(self, recipe: Recipe):
+    def __init__(self, recipe: Served):
         self.recipe = recipe
 
     async def generate(self, state: State, runtime: Runtime[Context]) -> State:
@@ -347,7 +176,7 @@ class Nodes:
         """Run the checks; a failed veto is an attempt without a grade."""
         try:
             async with agents_of(runtime, self.recipe, state) as agents:
-                results = await arun_checks(agents.checks, state["candidate"], state["seed"])
+                results = await run_checks(agents.checks, state["candidate"], state["seed"])
             candidate = self.recipe.candidate.model_validate(state["candidate"])
             messages = candidate.messages(state["seed"])
         except Exception as error:  # a bug in a check costs one item, and is named
@@ -491,7 +320,7 @@ def context_of(runtime: Runtime[Context]) -> Context:
 
 @asynccontextmanager
 async def agents_of(
-    runtime: Runtime[Context], recipe: Recipe, state: State
+    runtime: Runtime[Context], recipe: Served, state: State
 ) -> AsyncIterator[Agents]:
     """Give the item's agents: the runner's, or ones made from the context's settings.
 

@@ -22,12 +22,12 @@ from agentloop.calibration_report import (
 )
 from agentloop.config import ROLES, LimitConfig, RoleConfig, Settings
 from agentloop.errors import IdentityError, SettingsError
-from agentloop.loop import AUDIT_PROMPTS, Kit, Recipe
 from agentloop.models.base import Traits
 from agentloop.models.channel import Endpoint, RoleSettings
 from agentloop.models.choose import ModelChoice, default_model, open_model, traits_of
 from agentloop.models.limits import Limits
 from agentloop.models.rate import Rate
+from agentloop.recipe import AUDIT_PROMPTS, Kit, Recipe
 from agentloop.recipes import FoundRecipe, find_recipe
 from agentloop.records import Json
 from agentloop.seeds import Seeds, Source

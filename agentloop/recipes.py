@@ -21,7 +21,7 @@ from langgraph.graph.state import CompiledStateGraph
 
 from agentloop.checks import source_hash
 from agentloop.errors import RecipeError, did_you_mean
-from agentloop.loop import Recipe
+from agentloop.recipe import Recipe
 from agentloop.records import digest
 
 LISTING = "langgraph.json"

@@ -18,9 +18,9 @@ import orjson
 
 from agentloop.config import Settings, load_settings
 from agentloop.errors import RecipeError, SettingsError, UserError, did_you_mean
-from agentloop.loop import AUDIT_PROMPTS, Kit, Recipe
 from agentloop.plan import open_endpoints, role_identity
 from agentloop.progress import progress_for
+from agentloop.recipe import AUDIT_PROMPTS, Kit, Recipe
 from agentloop.recipes import FoundRecipe, find_recipe
 from agentloop.regrading import Regrader, Regrading, Task
 from agentloop.runner import watcher

@@ -15,36 +15,32 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
 
 from agentloop.agents import Agents
 from agentloop.config import Settings
+from agentloop.crew import Crew
 from agentloop.errors import (
     AgentloopError,
     BudgetReached,
     SettingsError,
     TransientError,
-    UnreachableError,
 )
 from agentloop.grading import grade_again
-from agentloop.interrupts import on_interrupt
-from agentloop.loop import Kit
 from agentloop.models.base import Reply
 from agentloop.models.budget import Budget
 from agentloop.models.channel import Channel, Endpoint
 from agentloop.plan import role_settings
-from agentloop.progress import Progress, Silent, Tally, told
+from agentloop.progress import Progress, Tally, told
+from agentloop.recipe import Kit
 from agentloop.recipes import FoundRecipe
-from agentloop.records import Event, Json
+from agentloop.records import Json
 from agentloop.rows import graded_lines, grading_line
-from agentloop.session import GRACE
 from agentloop.store import VERDICTS, Store, calls_name, read_counts
 from agentloop.store.gradings import Settled, answered_by, number_of, owed_items, read_settled
 from agentloop.store.journal import RunJournal
 from agentloop.store.writer import Writer
 
 BATCH = 256  # items that are read together
-StoppedBy: TypeAlias = Literal["items", "budget", "interrupt", "endpoint", "error"]
 
 
 @dataclass(frozen=True)
@@ -88,11 +84,8 @@ class Regrader:
         self._task = task
         self._progress = progress
         self._tally = Tally()
-        self._stopped_by: StoppedBy | None = None
-        self._error: AgentloopError | None = None
         self._left: list[str] = []
         """What went wrong with items that are left for the next start."""
-        self._workers: list[asyncio.Task[None]] = []
         self._ready: deque[Settled] = deque()
         self._taking = asyncio.Lock()
         self._begun = time.time()
@@ -114,11 +107,11 @@ class Regrader:
             self._writer.close()
         counts = Store(task.store).counts(task.run, self._grading)
         counts |= {"grading": self._grading, "left": len(self._left)}
-        counts["stopped_by"] = self._stopped_by
-        if self._error is not None:
-            self._error.counts = counts
-            raise self._error
-        code = {"items": 0, "interrupt": 130}.get(str(self._stopped_by), 3)
+        counts["stopped_by"] = self._crew.stopped_by
+        if self._crew.error is not None:
+            self._crew.error.counts = counts
+            raise self._crew.error
+        code = {"items": 0, "interrupt": 130}.get(str(self._crew.stopped_by), 3)
         return Regrading(task.store, task.run, self._grading, counts, code)
 
     def _take_up(self) -> None:
@@ -130,6 +123,7 @@ class Regrader:
             self._answers = answered_by(connection, task.run, self._grading)
             earlier = read_counts(connection, task.run, self._grading)
         self._name = calls_name(task.run, self._grading)
+        self._crew = Crew(self._progress, self._name)
         self._journal = RunJournal(self._writer, self._name, on_call=self._on_call)
         if new:
             row = (task.run, self._grading, task.kit.rubric, task.critic, task.identity)
@@ -153,24 +147,19 @@ class Regrader:
     async def _work(self) -> None:
         task = self._task
         self._progress.start(self._tally)
-        self._tell("started", text=self._greeting())
+        self._crew.tell("started", text=self._greeting())
         if task.endpoint:
-            task.endpoint.note = task.endpoint.limits.note = self._note
+            task.endpoint.note = task.endpoint.limits.note = self._crew.note
             if task.endpoint.notice:
-                self._note(task.endpoint.notice)
-        with on_interrupt(self._interrupt):
-            self._workers = [asyncio.create_task(self._worker()) for _ in range(task.concurrency)]
-            await asyncio.gather(*self._workers, return_exceptions=True)
-        for worker in self._workers:
-            if not worker.cancelled() and (bug := worker.exception()):
-                raise bug
+                self._crew.note(task.endpoint.notice)
+        await self._crew.work(self._worker, task.concurrency)
         if self._left:
-            self._note(
+            self._crew.note(
                 f"{len(self._left)} items are left for the next start, their endpoint failed: "
                 f"{self._left[0]}"
             )
-        self._stopped_by = self._stopped_by or ("endpoint" if self._left else "items")
-        self._tell("stopped", stopped_by=self._stopped_by)
+        self._crew.stopped_by = self._crew.stopped_by or ("endpoint" if self._left else "items")
+        self._crew.tell("stopped", stopped_by=self._crew.stopped_by)
 
     def _greeting(self) -> str:
         task, rubric = self._task, self._task.kit.rubric
@@ -181,7 +170,7 @@ class Regrader:
         )
 
     async def _worker(self) -> None:
-        while not self._stopped_by:
+        while not self._crew.stopped_by:
             try:
                 settled = await self._take()
                 if settled is None:
@@ -190,11 +179,11 @@ class Regrader:
             except TransientError as error:
                 self._left.append(str(error))
             except BudgetReached as error:
-                if self._stopped_by is None:
-                    self._note(str(error))
-                    self._stopped_by = "budget"
+                if self._crew.stopped_by is None:
+                    self._crew.note(str(error))
+                    self._crew.stopped_by = "budget"
             except AgentloopError as error:
-                self._stop(error)
+                self._crew.stop(error)
             await asyncio.sleep(0)  # checks never wait, and Ctrl-C must get in
 
     async def _take(self) -> Settled | None:
@@ -223,7 +212,7 @@ class Regrader:
         tally.verdicts[verdict.verdict] += 1
         if verdict.reason:
             tally.reasons[verdict.reason] += 1
-        self._tell(
+        self._crew.tell(
             "settled",
             item=settled.item,
             verdict=verdict.verdict,
@@ -262,37 +251,6 @@ class Regrader:
             "session": f"{self._begun:.6f}",
             "time": time.time(),
             "seconds": self._tally.seconds,
-            "stopped_by": self._stopped_by,
+            "stopped_by": self._crew.stopped_by,
         }
         self._journal.write(("sessions", row))
-
-    def _tell(self, kind: Any, **data: Any) -> None:
-        event = Event(kind=kind, run=self._name, at=time.time(), data=data)
-        try:
-            self._progress.event(event)
-        except OSError:  # nobody reads on; the grading is worth more than its progress
-            self._progress = Silent()
-
-    def _note(self, text: str) -> None:
-        self._tell("note", text=text)
-
-    def _stop(self, error: AgentloopError) -> None:
-        """End for a reason that is no item's; what was in flight is left for the next start."""
-        if self._error is None:
-            self._error = error
-            self._stopped_by = "endpoint" if isinstance(error, UnreachableError) else "error"
-            self._cancel()
-
-    def _cancel(self) -> None:
-        for worker in self._workers:
-            if worker is not asyncio.current_task():
-                worker.cancel()
-
-    def _interrupt(self) -> None:
-        """First Ctrl-C: start nothing new, give items in flight a while; second: now."""
-        if self._stopped_by == "interrupt":
-            self._cancel()
-            return
-        self._stopped_by = "interrupt"
-        self._note(f"stopping: items in flight get {GRACE:.0f} s; press again to stop at once")
-        asyncio.get_running_loop().call_later(GRACE, self._cancel)

@@ -19,9 +19,9 @@ from agentloop.calibration_report import CalibrationReport, Judged, summary_line
 from agentloop.config import ROLES, Settings, load_settings
 from agentloop.errors import SettingsError, UserError
 from agentloop.forecast import Forecast, forecast
-from agentloop.loop import Recipe
 from agentloop.plan import prepare
 from agentloop.progress import Callback, Progress, progress_for, told
+from agentloop.recipe import Recipe
 from agentloop.recipes import FoundRecipe
 from agentloop.records import Event, Json
 from agentloop.session import Session

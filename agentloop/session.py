@@ -13,24 +13,23 @@ import asyncio
 import contextlib
 import time
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
 
 from agentloop.admission import Admission
 from agentloop.agents import Agents
 from agentloop.auditing import audit, audit_line, canary_line, gate, try_canary
 from agentloop.calibration_report import standing
 from agentloop.canaries import canary, chosen
-from agentloop.errors import AgentloopError, BudgetReached, SettingsError, UnreachableError
+from agentloop.crew import Crew, StoppedBy
+from agentloop.errors import AgentloopError, BudgetReached, SettingsError
 from agentloop.feed import Feed
-from agentloop.interrupts import on_interrupt
 from agentloop.loop import Context, recursion_limit
 from agentloop.models.base import Reply
 from agentloop.models.budget import Budget
 from agentloop.models.channel import Channel
 from agentloop.models.family import family
 from agentloop.plan import Plan
-from agentloop.progress import Progress, Silent, Tally
-from agentloop.records import Attempt, Event, Json, Verdict
+from agentloop.progress import Progress, Tally
+from agentloop.records import Attempt, Json, Verdict
 from agentloop.rows import (
     calibration_line,
     item_line,
@@ -45,10 +44,6 @@ from agentloop.store.resume import Owed
 from agentloop.store.writer import Writer
 from agentloop.verdicts import failure
 
-StoppedBy: TypeAlias = Literal[
-    "accept", "items", "seeds", "budget", "seconds", "interrupt", "endpoint", "error"
-]
-GRACE = 20.0  # seconds that items in flight get after the first Ctrl-C
 HEARTBEAT = 5.0  # seconds between the session's marks in the store, and counts told
 
 
@@ -67,9 +62,7 @@ class Session:
         self._plan = plan
         self._progress = progress
         self._tally = Tally(run=plan.run, recipe=plan.found.recipe.name)
-        self._stopped_by: StoppedBy | None = None
-        self._error: AgentloopError | None = None
-        self._workers: list[asyncio.Task[None]] = []
+        self._crew = Crew(progress, plan.run, self._wake)
         self._started = 0
         self._begun = time.time()
         self._ended = asyncio.Event()
@@ -95,9 +88,9 @@ class Session:
                 self._progress.stop()
             writer.close(discard=fresh and self._journal.silent)
         ending = self._result()
-        if self._error is not None:
-            self._error.counts = ending.counts
-            raise self._error
+        if self._crew.error is not None:
+            self._crew.error.counts = ending.counts
+            raise self._crew.error
         return ending
 
     def _take_up(self) -> None:
@@ -133,32 +126,28 @@ class Session:
         from langsmith import tracing_context
 
         for endpoint in set(self._plan.endpoints.values()):
-            endpoint.note = endpoint.limits.note = self._note
+            endpoint.note = endpoint.limits.note = self._crew.note
         self._progress.start(self._tally)
-        self._tell("started", text=self._greeting())
+        self._crew.tell("started", text=self._greeting())
         for notice in {endpoint.notice for endpoint in self._plan.endpoints.values()} - {""}:
-            self._note(notice)
-        width = self._plan.concurrency
-        with on_interrupt(self._interrupt), tracing_context(enabled=False):
-            self._workers = [asyncio.create_task(self._worker()) for _ in range(width)]
-            beat = asyncio.create_task(self._heartbeat())
-            clock = self._clock()
-            try:
-                await asyncio.gather(*self._workers, return_exceptions=True)
-            finally:
-                beat.cancel()
-                if clock is not None:
-                    clock.cancel()
+            self._crew.note(notice)
+        beat, clock = asyncio.create_task(self._heartbeat()), self._clock()
+        try:
+            with tracing_context(enabled=False):
+                await self._crew.work(self._worker, self._plan.concurrency)
+        finally:
+            beat.cancel()
+            if clock is not None:
+                clock.cancel()
         accept = self._plan.settings.accept
         made_it = accept is not None and self._admission.accepted >= accept
-        if made_it and self._stopped_by in ("seeds", "items", "budget", "seconds"):
-            self._stopped_by = "accept"  # the last ones in flight made it
-        if self._unanswered() and self._stopped_by in ("seeds", "items"):
-            self._stopped_by = "endpoint"
-            self._note("no call was answered: `--retry failed` opens these items again")
-        self._raise_bug()
+        if made_it and self._crew.stopped_by in ("seeds", "items", "budget", "seconds"):
+            self._crew.stopped_by = "accept"  # the last ones in flight made it
+        if self._unanswered() and self._crew.stopped_by in ("seeds", "items"):
+            self._crew.stopped_by = "endpoint"
+            self._crew.note("no call was answered: `--retry failed` opens these items again")
         self._mark()
-        self._tell("stopped", stopped_by=self._stopped_by)
+        self._crew.tell("stopped", stopped_by=self._crew.stopped_by)
 
     def _unanswered(self) -> bool:
         """Whether items failed in this sitting and nobody answered a single call."""
@@ -171,13 +160,7 @@ class Session:
         if seconds is None:
             return None
         loop = asyncio.get_running_loop()
-        return loop.call_later(seconds, self._wind_up, "seconds")
-
-    def _raise_bug(self) -> None:
-        """Surface what no worker could make a verdict or a clean stop of."""
-        for worker in self._workers:
-            if not worker.cancelled() and (error := worker.exception()):
-                raise error
+        return loop.call_later(seconds, self._crew.wind_up, "seconds")
 
     def _greeting(self) -> str:
         plan, models = self._plan, []
@@ -201,8 +184,8 @@ class Session:
     def _why_stop(self) -> StoppedBy | None:
         """Return why no further item should be started; None when one should."""
         settings = self._plan.settings
-        if self._stopped_by:
-            return self._stopped_by
+        if self._crew.stopped_by:
+            return self._crew.stopped_by
         if settings.accept and self._admission.accepted >= settings.accept:
             return "accept"
         if settings.items and self._started >= settings.items:
@@ -214,31 +197,31 @@ class Session:
             while self._enough_in_flight() and not self._why_stop():
                 await self._ended.wait()
             if why := self._why_stop():
-                self._stopped_by = self._stopped_by or why
+                self._crew.stopped_by = self._crew.stopped_by or why
                 return
             try:
                 taken = await self._feed.take()
             except AgentloopError as error:
-                self._stop(error)
+                self._crew.stop(error)
                 return
             if taken is None:
-                self._stopped_by = self._stopped_by or "seeds"
+                self._crew.stopped_by = self._crew.stopped_by or "seeds"
                 return
             if why := self._why_stop():  # it took a while
                 self._feed.give_back(taken)
-                self._stopped_by = self._stopped_by or why
+                self._crew.stopped_by = self._crew.stopped_by or why
                 return
             self._started += 1
             self._tally.in_flight += 1
             try:
                 await self._settle(taken)
             except BudgetReached as error:
-                if self._stopped_by != "budget":
-                    self._note(str(error))
-                self._stopped_by = self._stopped_by or "budget"
+                if self._crew.stopped_by != "budget":
+                    self._crew.note(str(error))
+                self._crew.stopped_by = self._crew.stopped_by or "budget"
                 return
             except AgentloopError as error:
-                self._stop(error)
+                self._crew.stop(error)
                 return
             finally:
                 self._tally.in_flight -= 1
@@ -305,18 +288,19 @@ class Session:
     async def _try_canary(
         self, owed: Owed, agents: Agents, attempts: list[Attempt], watched: list[Line]
     ) -> None:
-        """Show the critic a spoilt copy of the item's first draft, with some items."""
+        """Show the critic something whose right verdict is known, with some items."""
         settings, seed = self._plan.settings, owed.seed.fields
         graded = next((a for a in attempts if a.grade is not None), None)
         if graded is None or not chosen(settings.canaries, settings.seed, owed.item, "canary"):
             return
         last = graded.messages[-1]["content"] if graded.messages else ""
-        spoilt = canary(owed.item, graded.candidate, last)
-        if spoilt is None or graded.grade is None:
+        shown = canary(owed.item, graded.candidate, last, self._plan.kit.canaries)
+        if shown is None or graded.grade is None:
             return
-        found = await try_canary(agents, seed, spoilt, graded.grade.criteria)
+        own = graded.grade.criteria if shown.seed is None else ()
+        found = await try_canary(agents, shown.seed or seed, shown, own)
         original = graded.grade.score
-        line = canary_line(self._plan.run, owed.item, spoilt, found, original, time.time())
+        line = canary_line(self._plan.run, owed.item, shown, found, original, time.time())
         watched.append(line)
 
     def _begin(self, owed: Owed) -> Json:
@@ -361,7 +345,7 @@ class Session:
         self._failed += verdict.verdict == "failed"
         if verdict.reason:
             tally.reasons[verdict.reason] += 1
-        self._tell(
+        self._crew.tell(
             "settled",
             item=item,
             verdict=verdict.verdict,
@@ -378,52 +362,14 @@ class Session:
         """Note in the store how far this session has come."""
         if not self._journal.silent:
             rid, seconds = self._writer.row_id(), self._tally.seconds
-            line = session_line(self._plan, rid, self._begun, seconds, self._stopped_by)
+            line = session_line(self._plan, rid, self._begun, seconds, self._crew.stopped_by)
             self._journal.write(line)
 
     async def _heartbeat(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT)
-            self._tell("counts", counts=self._tally.as_dict())
+            self._crew.tell("counts", counts=self._tally.as_dict())
             self._mark()
-
-    def _tell(self, kind: Any, **data: Any) -> None:
-        event = Event(kind=kind, run=self._plan.run, at=time.time(), data=data)
-        try:
-            self._progress.event(event)
-        except OSError:  # nobody reads on; the run is worth more than its progress
-            self._progress = Silent()
-
-    def _note(self, text: str) -> None:
-        self._tell("note", text=text)
-
-    def _stop(self, error: AgentloopError) -> None:
-        """End the run for a reason that is no item's: the others stop too and will replay."""
-        if self._error is None:
-            self._error = error
-            self._stopped_by = "endpoint" if isinstance(error, UnreachableError) else "error"
-            self._cancel()
-
-    def _cancel(self) -> None:
-        current = asyncio.current_task()
-        for worker in self._workers:
-            if worker is not current:
-                worker.cancel()
-
-    def _interrupt(self) -> None:
-        if self._stopped_by == "interrupt":
-            self._cancel()
-            return
-        self._wind_up("interrupt", "; press again to stop at once")
-
-    def _wind_up(self, why: StoppedBy, hint: str = "") -> None:
-        """Start nothing new; what is in flight gets a while, then it is left for a resume."""
-        if self._stopped_by and why != "interrupt":
-            return  # it is ending already
-        self._stopped_by = why
-        self._wake()
-        self._note(f"stopping: items in flight get {GRACE:.0f} s{hint}")
-        asyncio.get_running_loop().call_later(GRACE, self._cancel)
 
     def _result(self) -> Ending:
         plan = self._plan
@@ -432,17 +378,17 @@ class Session:
             counts |= {"run": self._tally.run, "recipe": self._tally.recipe}
         else:
             counts = Store(plan.store).counts(plan.run)
-        counts["stopped_by"] = self._stopped_by
+        counts["stopped_by"] = self._crew.stopped_by
         return Ending(counts, self._exit_code())
 
     def _exit_code(self) -> int:
         settings = self._plan.settings
-        if self._stopped_by == "interrupt":
+        if self._crew.stopped_by == "interrupt":
             return 130
-        if self._stopped_by == "accept":
+        if self._crew.stopped_by == "accept":
             return 0
-        if self._stopped_by == "items":
+        if self._crew.stopped_by == "items":
             return 3 if settings.accept else 0
-        if self._stopped_by in ("budget", "seconds", "endpoint"):
+        if self._crew.stopped_by in ("budget", "seconds", "endpoint"):
             return 3
         return 3 if settings.accept or settings.items else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,9 @@ class TestCanaries:
         assert set(caught) == {"injected", "scrambled", "padded"}
         assert caught["injected"][0] == caught["scrambled"][0] == 0
         assert caught["padded"][0] == caught["padded"][1]
-        assert any(line.startswith("ALARM: the critic let") for line in run.evidence().lines())
+        assert any(
+            line.startswith("ALARM: the critic was wrong") for line in run.evidence().lines()
+        )
 
     def test_they_are_no_items_and_change_none(self, tmp_path: Path) -> None:
         long = draft("In the Giant Mountains, not far from the border.")
@@ -144,6 +147,62 @@ class TestCanaries:
         assert verdicts(without) == verdicts(beside)
         assert Store(beside.store).counts()["attempts"] == 1
         assert ORDER not in str(list(beside.items("all")))
+
+    def test_planted_ones_are_judged_by_their_own_seed(self, tmp_path: Path) -> None:
+        def refuses(prompt: str) -> str:
+            return marks("yes" if "Liberec" in prompt else "no", "it is not so")
+
+        recipe = tiny(tmp_path)
+        rows = [(True, "In Liberec."), (False, "On the moon."), (False, "In Liberec, or not.")]
+        (tmp_path / "prompts" / "canaries.jsonl").write_text(
+            "\n".join(
+                json.dumps({"good": good, "seed": {"passage": "p"}, "candidate": candidate(said)})
+                for good, said in rows
+            )
+        )
+        long = draft("Not far from Liberec and the border.")
+        run = play(
+            tmp_path, agent(generate=long, critique=refuses), recipe, seeds=SEEDS, canaries="all"
+        )
+        kinds = {kind.kind: kind for kind in run.evidence().canaries}
+        assert set(kinds) == {"injected", "scrambled", "padded", "good", "bad"}
+        assert kinds["good"].caught == kinds["good"].shown > 0
+        assert 0 < kinds["bad"].caught < kinds["bad"].shown
+
+    @pytest.mark.parametrize(
+        ("line", "said"),
+        [
+            ("{", "line 2: not a canary"),
+            ('{"good": true, "seed": {}}', "line 2: not a canary (Field required)"),
+            ('{"good": true, "seed": {}, "candidate": {"question": 1}}', "line 2"),
+        ],
+    )
+    def test_a_file_that_holds_none_is_refused_before_a_call(
+        self, tmp_path: Path, line: str, said: str
+    ) -> None:
+        recipe, model = tiny(tmp_path), agent()
+        (tmp_path / "prompts" / "canaries.jsonl").write_text(f"\n{line}")
+        with pytest.raises(al.UserError) as refused:
+            play(tmp_path, model, recipe)
+        assert said in str(refused.value)
+        assert not model.requests
+
+
+def candidate(answer: str) -> dict[str, str]:
+    found: dict[str, str] = json.loads(draft(answer))
+    return found
+
+
+def test_revisions_that_only_grow_are_told(tmp_path: Path) -> None:
+    def grows(prompt: str) -> str:
+        return draft("In the Giant Mountains, and so on and so forth, as is well known to all.")
+
+    model = agent(generate=draft("By the sea."), critique=marks("no", "too thin"), revise=grows)
+    run = play(tmp_path, model, seeds=SEEDS[:9], max_rounds=1)
+    (growth,) = run.evidence().growth
+    assert (growth.round, growth.items) == (1, 9)
+    assert growth.share == pytest.approx(72 / 11 - 1)
+    assert any("longer on average" in line for line in run.evidence().alarms)
 
 
 @given(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,7 +29,7 @@ def test_every_check_runs_so_that_a_reviser_sees_all_failures() -> None:
         Check("two", lambda *_: passed(), veto=False),
         Check("three", lambda *_: fail("third", 0.5)),
     ]
-    results = run_checks(checks, {}, {})
+    results = asyncio.run(run_checks(checks, {}, {}))
     assert [(r.name, r.passed, r.evidence) for r in results] == [
         ("one", False, "first"),
         ("two", True, ""),

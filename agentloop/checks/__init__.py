@@ -76,15 +76,13 @@ def source_hash(function: Callable[..., object]) -> str:
         return ""
 
 
-def run_checks(checks: Sequence[Check], candidate: Json, seed: Json) -> tuple[CheckResult, ...]:
-    """Run every check, so that a reviser sees all failures at once."""
-    return tuple(_run(check, candidate, seed) for check in checks)
-
-
-async def arun_checks(
+async def run_checks(
     checks: Sequence[Check], candidate: Json, seed: Json
 ) -> tuple[CheckResult, ...]:
-    """Run every check in order; a slow one in a thread, as many at once as there are cores."""
+    """Run every check in order, so that a reviser sees all failures at once.
+
+    A slow one runs in a thread, as many at once as there are cores.
+    """
     loop, results = asyncio.get_running_loop(), []
     for check in checks:
         if check.slow:

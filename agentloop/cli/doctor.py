@@ -37,6 +37,9 @@ def doctor(fetch_model: str | None, as_json: bool) -> None:
     keys = ", ".join(report["keys"]) or "none"
     click.echo(f"  keys set in the environment: {keys}")
     click.echo(f"  default model: {report['default_model']}")
+    click.echo("  walls around generated code:")
+    for what, stands in report["sandbox"].items():
+        click.echo(f"    {'yes' if stands else 'NO ':<4}{what}")
 
 
 def _fetch(name: str) -> None:
@@ -76,12 +79,14 @@ def _report() -> dict[str, Any]:
     import platform
 
     from agentloop import __version__
+    from agentloop.checks.sandbox import WALLS, walls
     from agentloop.models.choose import OPENAI_COMPATIBLE
     from agentloop.models.embedded import installed
     from agentloop.models.weights import KNOWN
 
     variables = [p.key for p in OPENAI_COMPATIBLE.values() if p.key]
     variables += ["ANTHROPIC_API_KEY", "GEMINI_API_KEY"]
+    standing = walls()
     return {
         "agentloop": __version__,
         "python": platform.python_version(),
@@ -91,6 +96,7 @@ def _report() -> dict[str, Any]:
         },
         "keys": sorted(name for name in variables if os.environ.get(name)),
         "default_model": "local" if installed() else None,
+        "sandbox": {what: wall in standing for wall, what in WALLS.items()},
     }
 
 

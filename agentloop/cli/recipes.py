@@ -55,7 +55,7 @@ def init(directory: str, name: str) -> None:
             f"recipe `{found.recipe.name}` names its prompts by a whole path: copy `{own}` by hand"
         )
     prompts = target / (own or Path("prompts") / found.recipe.name)
-    for file in ["rubric.yaml", *_prompt_files()]:
+    for file in ["rubric.yaml", "canaries.jsonl", *_prompt_files()]:
         if (source := folder.find(file)) is not None:
             files[prompts / file] = source  # type: ignore[assignment]  # a packaged file reads alike
     for path in files:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 PARTED = 0.06  # of the score: 0.3 on a scale of five, notes on inflation in the loop
 PARTED_SHARE = 0.1  # of the items that pass
-ENOUGH = 8  # revisions that were audited, until a gap is called one
+ENOUGH = 8  # revisions, until a gap or a growth is called one
+GROWN = 0.2  # longer than the parent: notes on inflation in the loop
 
 _AUDITED = """
 SELECT verdict IN ('accepted') AS kept, count(*), count(*) FILTER (a.accepted IS NOT NULL),
@@ -42,6 +43,14 @@ GROUP BY a.round ORDER BY a.round
 _CANARIES = """
 SELECT kind, count(*), count(*) FILTER (caught), count(*) FILTER (caught IS NULL)
 FROM canaries WHERE run = $run GROUP BY kind ORDER BY kind
+"""
+_GROWTH = """
+SELECT a.round, count(*), avg(length(a.said) / length(p.said)::DOUBLE) - 1
+FROM (SELECT *, messages->'$[#-1]'->>'content' AS said FROM attempts) a
+JOIN (SELECT *, messages->'$[#-1]'->>'content' AS said FROM attempts) p
+    ON p.run = a.run AND p.item = a.item AND p.opening = a.opening AND p.round = a.round - 1
+WHERE a.run = $run AND length(p.said) > 0
+GROUP BY a.round ORDER BY a.round
 """
 
 
@@ -74,6 +83,20 @@ class Gain:
 
 
 @dataclass(frozen=True)
+class Growth:
+    """How much longer the answers of one round are than those they revise; .2 is 20 %."""
+
+    round: int
+    items: int
+    share: float
+
+    @property
+    def watched(self) -> bool:
+        """Whether revisions grow, clearly and often enough: judges prefer the longer text."""
+        return self.items >= ENOUGH and self.share > GROWN
+
+
+@dataclass(frozen=True)
 class Caught:
     """Canaries of one kind."""
 
@@ -91,6 +114,7 @@ class Evidence:
     rejected: Agreement
     gains: Sequence[Gain]
     canaries: Sequence[Caught]
+    growth: Sequence[Growth] = ()
 
     @property
     def alarms(self) -> list[str]:
@@ -101,10 +125,16 @@ class Evidence:
             for gain in self.gains
             if gain.parted
         ]
+        said += [
+            f"ALARM: revision {grown.round} makes answers {grown.share:.0%} longer on average: judges "
+            "like length, readers may not"
+            for grown in self.growth
+            if grown.watched
+        ]
         shown = sum(c.shown - c.unreadable for c in self.canaries)
         missed = shown - sum(c.caught for c in self.canaries)
         if missed and shown >= ENOUGH and missed / shown > 0.5:
-            said.append(f"ALARM: the critic let {missed} of {shown} canaries pass")
+            said.append(f"ALARM: the critic was wrong about {missed} of {shown} canaries")
         return said
 
     def lines(self) -> list[str]:
@@ -129,7 +159,7 @@ class Evidence:
             kinds = ", ".join(
                 f"{c.kind} {c.caught}/{c.shown - c.unreadable}" for c in self.canaries
             )
-            said.append(f"canaries: {caught} of {shown} caught ({kinds})")
+            said.append(f"canaries: the critic is right about {caught} of {shown} ({kinds})")
         return said + self.alarms
 
     def as_dict(self) -> Json:
@@ -141,6 +171,7 @@ class Evidence:
                 "gains": [vars(gain) | {"parted": gain.parted} for gain in self.gains],
             },
             "canaries": [vars(kind) for kind in self.canaries],
+            "growth": [vars(grown) for grown in self.growth],
             "alarms": self.alarms,
         }
 
@@ -157,4 +188,5 @@ def read_evidence(connection: duckdb.DuckDBPyConnection, run: str) -> Evidence:
         rejected=by_verdict.get(False, Agreement()),
         gains=[Gain(*row) for row in connection.execute(_GAINS, values).fetchall()],
         canaries=[Caught(*row) for row in connection.execute(_CANARIES, values).fetchall()],
+        growth=[Growth(*row) for row in connection.execute(_GROWTH, values).fetchall()],
     )

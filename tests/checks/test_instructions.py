@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
 import os
@@ -402,14 +403,14 @@ IFEVAL_SHAPE = {
 )
 def test_all_that_a_seed_asks_is_followed_or_told(seed: Json, constraints: str) -> None:
     check = factory("answer", constraints=constraints)
-    (result,) = run_checks([check], {"answer": "one, two"}, seed)
+    (result,) = asyncio.run(run_checks([check], {"answer": "one, two"}, seed))
     assert result.name == "instructions_answer"
     assert result.fraction == 0.25
     assert result.evidence == (
         "`answer` has 1 comma; none may be used. It is not wrapped as a whole in double quotation "
         'marks ("). It has no title in double angular brackets, like <<title>>'
     )
-    assert run_checks([check], {"answer": '"<<a>> word"'}, seed)[0].passed
+    assert asyncio.run(run_checks([check], {"answer": '"<<a>> word"'}, seed))[0].passed
 
 
 def test_nothing_asked_is_followed() -> None:

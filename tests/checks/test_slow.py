@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from agentloop.checks import Check, Finding, arun_checks, fail, passed
+from agentloop.checks import Check, Finding, fail, passed, run_checks
 from agentloop.records import Json
 
 PATIENCE = 30.0  # seconds after which a deadlock is a failure
@@ -20,7 +20,7 @@ def test_results_keep_their_order_and_names() -> None:
         Check("two", lambda *_: fail("second", 0.5), slow=True, veto=False),
         Check("three", lambda *_: passed()),
     ]
-    results = asyncio.run(arun_checks(checks, {}, {}))
+    results = asyncio.run(run_checks(checks, {}, {}))
     assert [(r.name, r.passed, r.evidence, r.veto) for r in results] == [
         ("one", False, "first", True),
         ("two", False, "second", False),
@@ -36,7 +36,7 @@ def test_the_loop_goes_on_while_a_slow_check_runs() -> None:
         return passed() if looped.wait(PATIENCE) else fail("the loop stood still")
 
     async def both() -> bool:
-        task = asyncio.create_task(arun_checks([Check("waits", waits, slow=True)], {}, {}))
+        task = asyncio.create_task(run_checks([Check("waits", waits, slow=True)], {}, {}))
         await asyncio.sleep(0)
         looped.set()
         return (await task)[0].passed
@@ -51,7 +51,7 @@ def test_a_quick_check_stays_in_the_loops_thread() -> None:
         threads.append(threading.current_thread())
         return passed()
 
-    asyncio.run(arun_checks([Check("quick", where), Check("slow", where, slow=True)], {}, {}))
+    asyncio.run(run_checks([Check("quick", where), Check("slow", where, slow=True)], {}, {}))
     assert threads[0] is threading.current_thread()
     assert threads[1] is not threading.current_thread()
 
@@ -75,7 +75,7 @@ def test_no_more_run_at_once_than_there_are_cores() -> None:
         return all(entered.acquire(timeout=PATIENCE) for _ in range(cores))
 
     async def crowd() -> None:
-        work = [arun_checks([Check("c", counts, slow=True)], {}, {}) for _ in range(3 * cores)]
+        work = [run_checks([Check("c", counts, slow=True)], {}, {}) for _ in range(3 * cores)]
         tasks = [asyncio.create_task(one) for one in work]
         assert await asyncio.to_thread(all_in)
         go.set()
@@ -90,7 +90,7 @@ def test_an_error_in_a_slow_check_reaches_its_caller() -> None:
         raise KeyError("answer")
 
     with pytest.raises(KeyError, match="answer"):
-        asyncio.run(arun_checks([Check("broken", broken, slow=True)], {}, {}))
+        asyncio.run(run_checks([Check("broken", broken, slow=True)], {}, {}))
 
 
 def test_a_slow_check_cannot_change_the_candidate() -> None:
@@ -99,5 +99,5 @@ def test_a_slow_check_cannot_change_the_candidate() -> None:
         return passed()
 
     candidate: Json = {"answer": "x"}
-    asyncio.run(arun_checks([Check("clears", clears, slow=True)], candidate, {}))
+    asyncio.run(run_checks([Check("clears", clears, slow=True)], candidate, {}))
     assert candidate == {"answer": "x"}

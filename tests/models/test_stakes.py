@@ -102,8 +102,15 @@ def test_whoever_is_cut_off_leaves_nothing_set_aside(seed: int, patience: list[f
     assert bank.budget._open == 0
 
 
-def test_a_refusal_is_free_also_for_one_who_is_cut_off_while_he_waits() -> None:
-    bank = Bank(Limits(Server(lambda *_: busy(60)), 1), 10)
+@pytest.mark.parametrize(
+    ("server", "spent"),
+    [
+        pytest.param(Server(lambda *_: busy(60)), 0, id="waiting after a refusal, which is free"),
+        pytest.param(Server(seconds=60), 1, id="on the way, which may be billed"),
+    ],
+)
+def test_one_who_is_cut_off_pays_for_what_may_be_billed(server: Server, spent: float) -> None:
+    bank = Bank(Limits(server, 1), 10)
 
     async def work() -> None:
         try:
@@ -113,22 +120,7 @@ def test_a_refusal_is_free_also_for_one_who_is_cut_off_while_he_waits() -> None:
             pass
 
     play(work)
-    assert bank.budget.spent == 0
-    assert bank.tries == 1
-
-
-def test_one_who_is_cut_off_on_the_way_may_be_billed() -> None:
-    bank = Bank(Limits(Server(seconds=60), 1), 10)
-
-    async def work() -> None:
-        try:
-            async with asyncio.timeout(5):
-                await bank.ask(1)
-        except TimeoutError:
-            pass
-
-    play(work)
-    assert bank.budget.spent == 1
+    assert bank.budget.spent == spent
     assert bank.tries == 1
 
 

@@ -1,0 +1,232 @@
+"""A recipe, and the kit that a run makes of it: candidate type, prompts, rubric, checks, graph.
+
+    class QA(Candidate):
+        question: str
+        answer: str
+
+    recipe = Recipe(name="my_qa", reads=("passage",), candidate=QA, prompts="prompts/my_qa")
+    graph = recipe.compile()
+
+Enters: a recipe's parts; on `load`, its prompts and its rubric. Leaves: a compiled graph; a `Kit` in
+which whatever could only fail after the first paid call was checked. Refuses to know: models, items.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import orjson
+from langgraph.graph import StateGraph
+from langgraph.graph.state import CompiledStateGraph
+
+from agentloop.canaries import FILE as CANARIES
+from agentloop.canaries import Canary, read_planted
+from agentloop.checks import Check, source_hash
+from agentloop.checks.registry import fields_named, packaged_check
+from agentloop.errors import PromptError, RecipeError, RubricError, boundary, did_you_mean
+from agentloop.judging import few_shot, listed_options
+from agentloop.loop import standard_graph
+from agentloop.prompting import Prompt, PromptFolder
+from agentloop.records import Candidate, Json, digest
+from agentloop.rubric import Rubric, read_rubric
+
+REQUIRED_PROMPTS = ("generate", "critique", "ask", "evidence", "revise")
+AUDIT_PROMPTS = ("audit", "audit_ask")
+
+Draw = Callable[[Json, int, random.Random], Json]
+"""`draw(seed, sample, chance)`: an item's inputs from the seed's fields, the sample index and chance.
+
+`chance` is the same for all samples of a seed in a run, so that they can be drawn without repeating:
+`chance.sample(things, len(things))[sample % len(things)]`.
+"""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Candidate type, prompts, rubric, checks and graph under one name."""
+
+    name: str
+    candidate: type[Candidate]
+    reads: tuple[str, ...] = ()
+    """Seed fields that the prompts read; a seed without them is refused before the run."""
+    checks: tuple[Check, ...] = ()
+    prompts: str | Path = ""
+    """Folder of its own prompts and `rubric.yaml`, from its file's folder; `prompts/NAME` if empty."""
+    about: str = ""
+    """One line for `agentloop recipes`."""
+    draw: Draw | None = None
+    """Draws an item's inputs before its first call."""
+    build: Callable[[Recipe], StateGraph[Any, Any, Any, Any]] | None = None
+    """Makes another graph; the standard loop by default."""
+
+    @property
+    def home(self) -> Path:
+        """The folder of the file that declares the candidate type: the recipe's own."""
+        module = sys.modules.get(self.candidate.__module__)
+        return Path(getattr(module, "__file__", None) or "").parent
+
+    def compile(self) -> CompiledStateGraph[Any, Any, Any, Any]:
+        """Return the compiled graph, without a checkpointer."""
+        make = self.build or standard_graph
+        return make(self).compile(name=self.name)
+
+    def inputs(self, seed: Json, sample: int, seed_of_run: int = 0) -> Json:
+        """Return everything that an item takes from outside besides its seed."""
+        if self.draw is None:
+            return {"sample": sample}
+        chance = random.Random(digest([seed_of_run, seed], 8))
+        drawn: Json = orjson.loads(orjson.dumps(self.draw(seed, sample, chance)))
+        return {"sample": sample, **drawn}
+
+    def folder(self, *mine: str | Path) -> PromptFolder:
+        """Return where its prompts are looked for: `mine`, its own, the packaged ones."""
+        beside = self.home / (self.prompts or Path("prompts") / self.name)
+        own = [beside] if self.prompts or beside.is_dir() else []
+        return PromptFolder.of(self.name, *mine, *own)
+
+    def load(self, rubric: str | Path = "", *prompts: str | Path) -> Kit:
+        """Read rubric and prompts. Raises RubricError or PromptError."""
+        folder = self.folder(*prompts)
+        found = _rubric_file(rubric, folder)
+        loaded = read_rubric(found)
+        names = [*REQUIRED_PROMPTS, *AUDIT_PROMPTS]
+        names += ["reference"] if loaded.reference is True else []
+        names += ["criteria"] if loaded.per_item else []
+        looks = loaded.looks.count + loaded.looks.extra
+        others = folder.wordings("critique", looks) | folder.wordings("ask", looks)
+        kit = Kit(self, loaded, folder.prompts(names) | others, self._planted(folder))
+        kit.check()
+        return kit
+
+    def _planted(self, folder: PromptFolder) -> tuple[Canary, ...]:
+        found = folder.find(CANARIES)
+        if found is None:
+            return ()
+        with boundary(RecipeError, f"`{found}`", OSError, UnicodeDecodeError):
+            text = found.read_text(encoding="utf-8")
+        return read_planted(text, str(found), self.candidate)
+
+
+@dataclass(frozen=True)
+class Kit:
+    """A recipe with its rubric and prompts read: all that a run needs besides models."""
+
+    recipe: Recipe
+    rubric: Rubric
+    prompts: Mapping[str, Prompt]
+    canaries: tuple[Canary, ...] = ()
+    """Known good and known bad ones, from the recipe's `canaries.jsonl`."""
+
+    @cached_property
+    def reads(self) -> tuple[str, ...]:
+        """Seed fields that the recipe declares, a prompt cannot do without, or a quote stands in."""
+        named = {field for prompt in self.prompts.values() for field in prompt.fields_of("seed")}
+        named |= {field for where, field in (*self._quoted, *self._checked) if where == "seed"}
+        named |= {self.rubric.reference_field} - {""}
+        return tuple(dict.fromkeys([*self.recipe.reads, *sorted(named)]))
+
+    @property
+    def _quoted(self) -> list[tuple[str, str]]:
+        quoting = [c for c in self.rubric.criteria if c.evidence == "quote"]
+        sources = [c.quote_from for c in quoting] + [c.quoted_by for c in quoting if c.quoted_by]
+        return [(where, field) for where, _, field in (s.partition(".") for s in sources)]
+
+    @property
+    def _checked(self) -> list[tuple[str, str]]:
+        own = {check.name for check in self.recipe.checks}
+        named = [c for c in self.rubric.checked if c.check not in own]
+        return [
+            field
+            for criterion in named
+            for field in fields_named(criterion.check, criterion.settings)
+        ]
+
+    def check(self) -> None:
+        """Raise PromptError or RubricError for what could only fail after the first paid call."""
+        kind = self.recipe.candidate
+        fields = kind.model_fields
+        if len(fields) < 2 and kind.conversation is Candidate.conversation:
+            raise RecipeError(
+                f"`{kind.__name__}` has fewer than two fields: say with `conversation` what a trainer "
+                "reads of it"
+            )
+        for prompt in self.prompts.values():
+            for name in sorted(prompt.fields_of("candidate") - fields.keys()):
+                raise PromptError(
+                    f"prompt `{prompt.where}` uses `candidate.{name}`, which a `{kind.__name__}` "
+                    f"lacks{did_you_mean(name, fields)}"
+                )
+        for where, name in self._quoted:
+            if where == "candidate" and name not in fields:
+                raise RubricError(
+                    f"rubric `{self.rubric.name}` quotes from `candidate.{name}`, which a "
+                    f"`{kind.__name__}` lacks{did_you_mean(name, fields)}"
+                )
+        for where, name in self._checked:
+            if where == "candidate" and name not in fields:
+                raise RubricError(
+                    f"rubric `{self.rubric.name}` checks `{name}`, which a `{kind.__name__}` "
+                    f"lacks{did_you_mean(name, fields)}"
+                )
+        for criterion in self.rubric.judged:
+            few_shot(self.prompts["ask"], criterion, listed_options(criterion))
+        _ = self.checks
+
+    @cached_property
+    def checks(self) -> tuple[Check, ...]:
+        """The recipe's checks, then those that the rubric names; RubricError for an unknown one."""
+        own = {check.name for check in self.recipe.checks}
+        named = [
+            dataclasses.replace(
+                packaged_check(
+                    criterion.check,
+                    criterion.settings,
+                    f"rubric `{self.rubric.name}`, criterion `{criterion.name}`",
+                ),
+                name=criterion.name,
+                veto=criterion.veto,
+            )
+            for criterion in self.rubric.checked
+            if criterion.check not in own
+        ]
+        return (*self.recipe.checks, *named)
+
+    @cached_property
+    def identity(self) -> Json:
+        """Everything here that makes another run: names to content hashes.
+
+        An audit changes nothing that it looks at.
+        """
+        prompts = {n: p.hash for n, p in sorted(self.prompts.items()) if n not in AUDIT_PROMPTS}
+        return {
+            "recipe": self.recipe.name,
+            "candidate": digest(self.recipe.candidate.model_json_schema(), 8),
+            "rubric": self.rubric.hash,
+            **{f"prompts.{name}": hash for name, hash in prompts.items()},
+            **{f"checks.{check.name}": check.hash for check in self.checks},
+            **({"draw": source_hash(self.recipe.draw)} if self.recipe.draw else {}),
+        }
+
+
+def _rubric_file(rubric: str | Path, folder: PromptFolder) -> Any:
+    if rubric:
+        path = Path(rubric)
+        if path.is_file():
+            return path
+        named = folder.find(str(rubric)) or folder.find(f"{rubric}.yaml")
+        if named is None:
+            raise PromptError(f"there is no rubric `{rubric}`")
+        return named
+    found = folder.find("rubric.yaml")
+    if found is None:
+        raise RecipeError(
+            f"recipe `{folder.recipe}` has no `rubric.yaml`; name one: `--rubric FILE`"
+        )
+    return found
