@@ -15,43 +15,41 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from agentloop.agents import Agents
     from agentloop.checks import Check, Finding, fail, passed
-    from agentloop.errors import AgentloopError, UserError
-    from agentloop.loop import (
-        Context,
-        Nodes,
-        State,
-        after_check,
-        standard_graph,
-        unless_settled,
-    )
+    from agentloop.errors import AgentloopError, Filtered, UserError
+    from agentloop.loop import after_check, ranked_graph, standard_graph, unless_settled
     from agentloop.models.scripted import ScriptedModel
+    from agentloop.nodes import Nodes
     from agentloop.recipe import Recipe
     from agentloop.recipes import find_recipe
     from agentloop.records import Attempt, Candidate, Grade, Item, Mark, Seed, Verdict
     from agentloop.rubric import Rubric
     from agentloop.runner import Run, arun, run
+    from agentloop.state import Context, State
     from agentloop.store import Store
 
 __version__ = "0.1.0"
 
 _HOME = {
     "AgentloopError": "errors",
+    "Agents": "agents",
     "Attempt": "records",
     "Candidate": "records",
     "Check": "checks",
-    "Context": "loop",
+    "Context": "state",
+    "Filtered": "errors",
     "Finding": "checks",
     "Grade": "records",
     "Item": "records",
     "Mark": "records",
-    "Nodes": "loop",
+    "Nodes": "nodes",
     "Recipe": "recipe",
     "Rubric": "rubric",
     "Run": "runner",
     "ScriptedModel": "models.scripted",
     "Seed": "records",
-    "State": "loop",
+    "State": "state",
     "Store": "store",
     "UserError": "errors",
     "Verdict": "records",
@@ -60,16 +58,19 @@ _HOME = {
     "fail": "checks",
     "find_recipe": "recipes",
     "passed": "checks",
+    "ranked_graph": "loop",
     "run": "runner",
     "standard_graph": "loop",
     "unless_settled": "loop",
 }
 __all__ = [
     "AgentloopError",
+    "Agents",
     "Attempt",
     "Candidate",
     "Check",
     "Context",
+    "Filtered",
     "Finding",
     "Grade",
     "Item",
@@ -89,6 +90,7 @@ __all__ = [
     "fail",
     "find_recipe",
     "passed",
+    "ranked_graph",
     "run",
     "standard_graph",
     "unless_settled",

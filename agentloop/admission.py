@@ -1,17 +1,60 @@
 """Admission: the serial door before the store.
 
-Enters: an item that its graph has finished, in the order of finishing. Leaves: its final verdict:
-accepted items meet the target and are no copy of one already in. Refuses to know: models, files.
+Enters: an item that its graph has finished, in the order of finishing. Leaves: its final verdict. An
+accepted one is no copy of one already in, nor nearly; it repeats no text that a model shall be tested
+with; enough of its kind come from real text; and the target is not yet met. Refuses to know: models,
+graphs, where the texts lie.
 
-One place, no concurrency: two twins that finish together cannot both pass.
+One place, no concurrency: two twins that finish together cannot both pass. The order is by price, and
+so that the reason named is the one that a person would mend first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
 
 from agentloop.checks.quotes import normalise
-from agentloop.records import Verdict, digest
+from agentloop.novelty.contamination import Contamination
+from agentloop.novelty.near import Near
+from agentloop.records import Reason, Verdict, digest
+
+
+class Index(Protocol):
+    """Texts by item, and the nearest of them: `NearIndex`, `SemanticIndex`."""
+
+    def nearest(self, text: str) -> Near | None:
+        """Return a text that is near, or None."""
+
+    def add(self, item: str, text: str) -> None:
+        """Hold one more text."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What an accepted item must be besides good."""
+
+    target: int | None = None
+    real_share: float = 0.0
+    """At least this share of the accepted items is made from a seed that people wrote."""
+    contamination: Contamination | None = None
+    indexes: Sequence[Index] = ()
+    """Of what was accepted, and of what is to stay apart from it."""
+    growing: Sequence[Index] = field(default=())
+    """Those of `indexes` that take in what is accepted."""
+
+
+@dataclass(frozen=True)
+class Applicant:
+    """A finished item, as the door sees it."""
+
+    item: str
+    messages: Sequence[dict[str, str]] = ()
+    text: str = ""
+    """What must be new about it."""
+    real: bool = True
+    """Whether its seed was written by people."""
 
 
 def fingerprint(messages: Sequence[dict[str, str]]) -> str:
@@ -22,26 +65,49 @@ def fingerprint(messages: Sequence[dict[str, str]]) -> str:
 class Admission:
     """Knows what was accepted, and how many may be."""
 
-    def __init__(self, accepted: Iterable[tuple[str, str]] = (), target: int | None = None):
+    def __init__(
+        self,
+        rules: Rules,
+        accepted: Iterable[tuple[str, str]] = (),
+        made: int = 0,
+    ):
+        """`accepted` are fingerprint and name of what is in; `made` of them come from no real seed."""
+        self._rules = rules
         self._known = dict(accepted)
+        self._made = made
         self.accepted = len(self._known)
-        self._target = target
 
-    def admit(
-        self, item: str, verdict: Verdict, messages: Sequence[dict[str, str]]
-    ) -> tuple[Verdict, str]:
+    def admit(self, applicant: Applicant, verdict: Verdict) -> tuple[Verdict, str]:
         """Return the final verdict and the fingerprint that it was admitted under."""
         if verdict.verdict != "accepted":
             return verdict, ""
-        print_ = fingerprint(messages)
-        if twin := self._known.get(print_):
-            return _refuse(verdict, "duplicate", f"the same as item {twin}"), print_
-        if self._target is not None and self.accepted >= self._target:
-            return _refuse(verdict, "over_target", "good, but the target was reached"), print_
-        self._known[print_] = item
+        print_ = fingerprint(applicant.messages)
+        if refused := self._refused(applicant, print_):
+            reason, detail = refused
+            update = {"verdict": "rejected", "reason": reason, "detail": detail}
+            return verdict.model_copy(update=update), print_
+        self._known[print_] = applicant.item
         self.accepted += 1
+        for index in self._rules.growing:
+            index.add(applicant.item, applicant.text)
+        self._made += not applicant.real
         return verdict, print_
 
-
-def _refuse(verdict: Verdict, reason: str, detail: str) -> Verdict:
-    return verdict.model_copy(update={"verdict": "rejected", "reason": reason, "detail": detail})
+    def _refused(self, applicant: Applicant, print_: str) -> tuple[Reason, str] | None:
+        rules = self._rules
+        if rules.contamination is not None:
+            found = rules.contamination.find(applicant.item, applicant.text)
+            if found is not None:
+                return "contaminated", str(found)
+        if (twin := self._known.get(print_, applicant.item)) != applicant.item:
+            return "duplicate", f"the same as item {twin}"
+        for index in rules.indexes:
+            if near := index.nearest(applicant.text):
+                return "too_similar", f"{near.measure} {near.similarity:.2f} with {near.item}"
+        real = self.accepted - self._made
+        if not applicant.real and real < rules.real_share * (self.accepted + 1):
+            share = f"{rules.real_share:.0%}"
+            return "over_quota", f"{share} of what is accepted must come from people's own text"
+        if rules.target is not None and self.accepted >= rules.target:
+            return "over_target", "good, but the target was reached"
+        return None

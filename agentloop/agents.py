@@ -10,19 +10,26 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
-
-from pydantic import ValidationError
+from functools import cached_property
+from typing import Any
 
 from agentloop.asking import Asker, all_of
 from agentloop.checks import Check
-from agentloop.errors import Disagreement, MalformedReply
+from agentloop.drafts import (
+    candidate_schema,
+    picked,
+    question_of,
+    read_candidate,
+    text_of,
+    verbalised_schema,
+)
+from agentloop.errors import Disagreement
 from agentloop.judging import Judge, Look, given_to_judge
 from agentloop.models.base import CallKey, Reply
 from agentloop.models.channel import Channel
 from agentloop.models.replies import read_object, read_text
 from agentloop.prompting import Message, Prompt
-from agentloop.records import Candidate, CheckResult, Critique, Grade, Json, Mark
+from agentloop.records import Candidate, CheckResult, Critique, Grade, Json, Mark, digest
 from agentloop.rubric import Criterion, Rubric, closed
 
 REFERENCE_TOKENS = 160
@@ -59,8 +66,8 @@ class Agents:
 
     async def generate(self, seed: Json, inputs: Json) -> Draft:
         """Write the first draft. Raises ReplyError or ModelError."""
-        messages = self.prompts["generate"].render(seed=seed, inputs=inputs)
-        return await self._draft("generator", 0, "generate", messages)
+        messages = self._wished(self.prompts["generate"].render(seed=seed, inputs=inputs), inputs)
+        return await self._draft("generator", 0, "generate", messages, inputs.get("verbalised"))
 
     async def revise(
         self, seed: Json, inputs: Json, candidate: Json, critique: Critique, round: int
@@ -75,17 +82,89 @@ class Agents:
         )
         return await self._draft("reviser", round, "revise", messages)
 
+    async def write(
+        self,
+        state: Mapping[str, Any],
+        prompt: str,
+        *fields: str,
+        role: str = "generator",
+        number: int = 0,
+        wishes: bool = False,
+        **given: Any,
+    ) -> dict[str, str]:
+        """Let a role write some texts, by a prompt of the recipe's own; raises ReplyError or ModelError.
+
+        The prompt is given `seed, inputs, made, candidate, marks, checks` of the item's state, and what
+        else is `given`. `number` tells several calls of one prompt apart; `wishes` adds what the run
+        asks of this item: its attributes, phrases to avoid.
+        """
+
+        def read(reply: Reply) -> dict[str, str]:
+            said = read_object(reply)
+            return {name: text_of(said, name) for name in fields}
+
+        key, messages = self._step(state, prompt, role, number, given)
+        messages = self._wished(messages, state.get("inputs") or {}) if wishes else messages
+        schema = closed({name: {"type": "string"} for name in fields})
+        return await self._asker.ask(key, messages, read, schema=schema)
+
+    async def say(
+        self,
+        state: Mapping[str, Any],
+        prompt: str,
+        *,
+        role: str = "generator",
+        number: int = 0,
+        wishes: bool = False,
+        **given: Any,
+    ) -> str:
+        """Let a role answer in plain text, by a prompt of the recipe's own; like `write`."""
+        key, messages = self._step(state, prompt, role, number, given)
+        messages = self._wished(messages, state.get("inputs") or {}) if wishes else messages
+        return await self._asker.ask(key, messages, read_text)
+
+    def _step(
+        self, state: Mapping[str, Any], prompt: str, role: str, number: int, given: Json
+    ) -> tuple[CallKey, tuple[Message, ...]]:
+        against = state.get("critique") or {}
+        shown = {name: state.get(name) or {} for name in ("seed", "inputs", "made", "candidate")}
+        fence = given_to_judge({**shown, "given": given}, against, "")["fence"]
+        messages = self.prompts[prompt].render(
+            **shown,
+            marks=against.get("marks", ()),
+            checks=against.get("checks", ()),
+            given=given,
+            fence=fence,
+        )
+        return CallKey(role, state.get("round", 0), f"+{prompt}", number), messages
+
+    def _wished(self, messages: tuple[Message, ...], inputs: Json) -> tuple[Message, ...]:
+        """Return messages with what the run asks of this item at the end of the last one."""
+        wishes = {name: inputs.get(name) for name in ("attributes", "avoid")}
+        if not any(wishes.values()):
+            return messages
+        *first, last = messages
+        (said,) = self.prompts["wishes"].render(**wishes)
+        return (*first, {**last, "content": f"{last['content']}\n\n{said['content']}"})
+
+    def wrote(self, role: str, *prompts: str) -> dict[str, str]:
+        """Return `model` and `prompt` of a draft: who wrote it, and the hash of what it was asked by."""
+        hashes = [self.prompts[name].hash for name in prompts]
+        hash = hashes[0] if len(hashes) == 1 else digest(hashes)
+        return {"model": self.channels[role].endpoint.name, "prompt": hash}
+
     async def write_criteria(self, seed: Json) -> tuple[Json, ...]:
         """Let the critic write the item's own criteria, from its seed alone. Raises ReplyError."""
         count = self.rubric.per_item
+        fence = given_to_judge(seed, {}, "")["fence"]
         messages = self.prompts["criteria"].render(
-            seed=seed, count=count, criteria=self.rubric.judged
+            seed=seed, count=count, criteria=self.rubric.judged, fence=fence
         )
         names = [f"own_{number + 1}" for number in range(count)]
 
         def read(reply: Reply) -> tuple[Json, ...]:
             said = read_object(reply)
-            return tuple({"name": name, "ask": _question(said, name)} for name in names)
+            return tuple({"name": name, "ask": question_of(said, name)} for name in names)
 
         schema = closed({name: {"type": "string"} for name in names})
         return await self._asker.ask(CallKey("critic", 0, CRITERIA), messages, read, schema=schema)
@@ -123,7 +202,9 @@ class Agents:
         if first.endpoint.logprobs:  # written marks bring their evidence
             marks = await first.with_evidence(rubric, marks, given, round)
         grade = self._grade((*found, *marks), rubric, reference, own, first)
-        return grade.model_copy(update={"looks": scores if len(scores) > 1 else ()})
+        judges = dict.fromkeys(judge.endpoint.name for judge in (*panel, first))
+        several = scores if len(scores) > 1 else ()
+        return grade.model_copy(update={"looks": several, "judges": tuple(judges)})
 
     async def audit(
         self,
@@ -205,12 +286,25 @@ class Agents:
         return Asker(self.item, self.channels, self.opening, self.sample)
 
     async def _draft(
-        self, role: str, round: int, prompt: str, messages: tuple[Message, ...]
+        self,
+        role: str,
+        round: int,
+        prompt: str,
+        messages: tuple[Message, ...],
+        verbalised: Json | None = None,
     ) -> Draft:
         def read(reply: Reply) -> Candidate:
-            return read_candidate(self.candidate, read_object(reply))
+            said = read_object(reply)
+            if verbalised:
+                said = picked(said, verbalised["pick"])
+            return read_candidate(self.candidate, said)
 
         schema = candidate_schema(self.candidate)
+        if verbalised:
+            *first, last = messages
+            (said,) = self.prompts["verbalise"].render(among=verbalised["among"])
+            messages = (*first, {**last, "content": f"{last['content']}\n\n{said['content']}"})
+            schema = verbalised_schema(self.candidate)
         candidate = await self._asker.ask(CallKey(role, round), messages, read, schema=schema)
         channel = self.channels[role]
         return Draft(candidate, channel.endpoint.name, self.prompts[prompt].hash)
@@ -221,7 +315,10 @@ class Agents:
             return str(seed.get(self.rubric.reference_field, ""))
         if not self.rubric.reference:
             return ""
-        messages = self.prompts["reference"].render(seed=seed, candidate=candidate)
+        given = given_to_judge(seed, candidate, "")
+        messages = self.prompts["reference"].render(
+            seed=seed, candidate=candidate, fence=given["fence"]
+        )
 
         def read(reply: Reply) -> str:
             return reply.text.strip() if reply.finish_reason == "length" else read_text(reply)
@@ -233,13 +330,6 @@ class Agents:
             max_tokens=REFERENCE_TOKENS,
             temperature=0.0,
         )
-
-
-def _question(said: Json, name: str) -> str:
-    text = said.get(name)
-    if not isinstance(text, str) or not text.strip():
-        raise MalformedReply(f"`{name}` must be a question, as text")
-    return " ".join(text.split())
 
 
 def _ends(scores: Sequence[float]) -> str:
@@ -257,8 +347,8 @@ def wordings(prompts: Mapping[str, Prompt], name: str) -> tuple[Prompt, ...]:
 def mean_marks(rubric: Rubric, looks: Sequence[tuple[Sequence[Mark], float]]) -> tuple[Mark, ...]:
     """Return the weighted mean of several looks' marks; of one look, its own.
 
-    The level is the one nearest to the mean, the lower of two; quote and reason are those of a look
-    that gave it, else of the nearest.
+    The level is the one nearest to the mean, the lower of two; quote and reason are those of the
+    nearest look that has one.
     """
     if len(looks) == 1:
         return tuple(looks[0][0])
@@ -278,32 +368,18 @@ def _mean_mark(criterion: Criterion, value: float, marks: Sequence[Mark]) -> Mar
     steps = len(criterion.levels) - 1
     index = math.ceil(value * steps - 0.5 - 1e-9)
     level = criterion.levels[max(0, index)]
-    nearest = min(marks, key=lambda m: (m.level != level, abs(criterion.value(m.level) - value)))
-    spoken = nearest.level == level
+    nearest = sorted(marks, key=lambda m: (m.level != level, abs(criterion.value(m.level) - value)))
+    below = level != criterion.top
     return Mark(
         criterion=criterion.name,
         level=level,
         value=value,
         how="mean",
-        quote=nearest.quote if spoken else "",
-        reason=nearest.reason if spoken else "",
+        quote=next((m.quote for m in nearest if m.quote), "")
+        if criterion.needs_quote(level)
+        else "",
+        reason=next((m.reason for m in nearest if m.reason), "") if below else "",
     )
-
-
-@lru_cache(maxsize=64)
-def candidate_schema(kind: type[Candidate]) -> Json:
-    """Return the JSON schema of a candidate type, made once."""
-    return kind.model_json_schema()
-
-
-def read_candidate(kind: type[Candidate], data: Json) -> Candidate:
-    """Return a candidate of the recipe's type; MalformedReply says what is wrong with it."""
-    try:
-        return kind.model_validate(data)
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise MalformedReply(f"`{place}`: {first['msg']}") from error
 
 
 def critique_of(grade: Grade | None, failed: Sequence[Json], rubric: Rubric) -> Critique:

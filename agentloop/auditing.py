@@ -108,18 +108,16 @@ def audit_line(run: str, item: str, opening: int, finding: Finding, now: float) 
 
 
 def canary_line(
-    run: str, item: str, canary: Canary, finding: Finding, original: float | None, now: float
+    run: str, item: str, canary: Canary, finding: Finding, now: float
 ) -> tuple[str, Json]:
-    """Return the row of a canary; one that a check refused was caught without a score."""
-    score = finding.grade.score if finding.grade else None
-    caught = canary.caught(score or 0.0, finding.accepted, original)
+    """Return the row of a canary; one that a check refused has neither score nor error."""
     return "canaries", {
         "run": run,
         "item": item,
         "kind": canary.kind,
         "good": canary.kind == "good",
-        "score": score,
-        "caught": None if finding.error else caught,
+        "score": finding.grade.score if finding.grade else None,
+        "caught": canary.caught(finding.accepted) if finding.grade else None,
         "error": finding.error or None,
         "time": now,
     }

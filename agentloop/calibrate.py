@@ -28,10 +28,11 @@ from agentloop.labels import Labelled, read_labels
 from agentloop.measures import Outcome, figures
 from agentloop.models.budget import Budget
 from agentloop.models.channel import Channel, Endpoint, RoleSettings
-from agentloop.plan import judge_identity, open_endpoints, role_identity, role_settings
+from agentloop.plan import judge_identity
 from agentloop.recipe import Kit, Recipe
 from agentloop.recipes import FoundRecipe, find_recipe
 from agentloop.records import Candidate, Json
+from agentloop.roles import open_endpoints, role_identity, role_settings
 from agentloop.rows import calibration_line
 from agentloop.store import read_spending
 from agentloop.store.journal import RunJournal

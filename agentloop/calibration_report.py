@@ -41,6 +41,8 @@ class Judged(NamedTuple):
 
     accepted: int
     judged: int
+    audited: bool = False
+    """Whether an audit of all decides after it."""
 
 
 class Gate(Record):
@@ -135,8 +137,9 @@ class CalibrationReport(Record):
 
     @property
     def state(self) -> State:
-        """Whether there are enough labels to speak of a calibration."""
-        return "calibrated" if self.labels >= LEAST_LABELS else "uncalibrated"
+        """Whether there are enough labels, good and bad ones, to speak of a calibration."""
+        both = self.gate.confusion.skill is not None
+        return "calibrated" if both and self.labels >= LEAST_LABELS else "uncalibrated"
 
     @property
     def in_force(self) -> Gate:
@@ -154,8 +157,8 @@ class CalibrationReport(Record):
         said = []
         if self.state == "uncalibrated":
             said.append(
-                f"uncalibrated: {self.labels} labels say too little, {LEAST_LABELS} are the least and "
-                f"{GOOD_LABELS} are good"
+                f"uncalibrated: {self.labels} labels say too little, {LEAST_LABELS} of both kinds are "
+                f"the least and {GOOD_LABELS} are good"
             )
         elif self.labels < GOOD_LABELS:
             said.append(
@@ -246,6 +249,17 @@ def check_judge(report: CalibrationReport, judge: Json) -> None:
         )
 
 
+def check_skill(report: CalibrationReport) -> None:
+    """Raise SettingsError for a calibrated judge that tells next to nothing."""
+    skill = report.in_force.confusion.skill
+    if report.state == "calibrated" and skill is not None and not _has_skill(skill):
+        raise SettingsError(
+            f"judge `{report.critic}` tells next to nothing: sensitivity + specificity is "
+            f"{1 + skill:.2f}, and more than {1 + LEAST_SKILL:g} is needed: take another judge, or "
+            "another rubric"
+        )
+
+
 def panel_weights(reports: Mapping[str, CalibrationReport]) -> dict[str, float]:
     """Return what each judge of a panel counts: sensitivity + specificity − 1, by role.
 
@@ -332,17 +346,29 @@ def summary_line(report: CalibrationReport | None, judged: Judged) -> str:
 
 
 def _corrected(gate: Gate, judged: Judged) -> str:
-    accepted, all_ = judged
+    accepted, all_, audited = judged
     try:
         good = corrected_rate(accepted, all_, gate.confusion)
         precision = corrected_precision(accepted, all_, gate.confusion)
     except CalibrationError as error:
         return f"no correction: {error}"
     among = f"; corrected share of good among accepted {told(precision)}" if accepted else ""
+    before = " before the audit" if audited else ""
     return (
-        f"{short(accepted / all_)} of {all_} candidates accepted, corrected share of good "
+        f"{short(accepted / all_)} of {all_} candidates accepted{before}, corrected share of good "
         f"{told(good)}{among}"
     )
+
+
+def trust_in(report: CalibrationReport | None, judged: Judged) -> Json:
+    """Return what a run's verdicts are worth as JSON values; `line` is the one for people."""
+    found: Json = {"state": report.state if report else "uncalibrated", "labels": 0}
+    if report is not None:
+        gate = report.in_force.model_dump(
+            mode="json", include={"sensitivity", "specificity", "kappa"}
+        )
+        found |= {"labels": report.labels, "critic": report.critic, "rubric": report.rubric, **gate}
+    return {**found, **judged._asdict(), "line": summary_line(report, judged)}
 
 
 def short(share: float) -> str:

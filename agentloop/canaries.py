@@ -5,8 +5,9 @@ canary, the same at every replay. Refuses to know: models, grades, the store.
 
 Most are spoilt copies of a draft; a critic that lets one pass has not read it. The kinds are the ways
 in which judges are known to fail: a text that orders its own mark, one whose words are out of order,
-and one that only grew longer (70 to 89 % of judges' errors prefer the longer text: LLMBar's judge logs,
-`benchmarks/llmbar.py`). A recipe plants others, good or bad, one JSON object a line:
+and one that is longer than the draft, fluent, and nothing but padding (70 to 89 % of judges' errors
+prefer the longer text: LLMBar's judge logs, `benchmarks/llmbar.py`). All are to be refused, whatever
+the draft was worth. A recipe plants others, good or bad, one JSON object a line:
 
     {"good": true, "seed": {"passage": "…"}, "candidate": {"question": "…", "answer": "…"}}
 
@@ -48,10 +49,8 @@ class Canary:
     seed: Json | None = None
     """Its own seed, where it is no copy of the item's draft."""
 
-    def caught(self, score: float, accepted: bool, original: float | None) -> bool:
-        """Whether the critic was right: padding must not raise a score, a good one must pass."""
-        if self.kind == "padded":
-            return original is None or score <= original + 1e-9
+    def caught(self, accepted: bool) -> bool:
+        """Whether the critic was right: only a good one must pass."""
         return accepted == (self.kind == "good")
 
 
@@ -102,7 +101,7 @@ def canary(item: str, draft: Json, last: str = "", planted: Sequence[Canary] = (
     if kind == "injected":
         spoilt = ORDER
     elif kind == "padded":
-        spoilt = f"{texts[field]} {PADDING}"
+        spoilt = " ".join([PADDING] * (1 + len(texts[field]) // len(PADDING)))
     else:
         spoilt = " ".join(sorted(words, key=lambda word: digest([item, word], 4)))
     return Canary(kind, {**draft, field: spoilt})

@@ -7,10 +7,11 @@ that names the key, what is allowed and a near word. Refuses to know: what the s
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -25,8 +26,8 @@ NOT_SETTINGS = frozenset(
     {"AGENTLOOP_CACHE_DIR", "AGENTLOOP_SERVE_KEY", "AGENTLOOP_CONFIG", "AGENTLOOP_SHARED"}
 )
 
-Role: TypeAlias = Literal["generator", "critic", "reviser", "auditor"]
-ROLES: tuple[Role, ...] = get_args(Role)
+ROLES = ("generator", "critic", "reviser", "auditor")
+"""The roles that every recipe has; it may have others of its own."""
 ProgressMode: TypeAlias = Literal["auto", "rich", "plain", "json", "none"]
 
 
@@ -40,7 +41,8 @@ class RoleConfig(BaseModel):
     client: ClientChoice | None = None
     temperature: float | None = Field(default=None, ge=0, le=5)
     max_tokens: int | None = Field(default=None, ge=1)
-    timeout: float = Field(default=120.0, gt=0)
+    timeout: float | None = Field(default=None, gt=0)
+    """Seconds that one request may take; 120, and 600 for the embedded model."""
     structured: Structured | None = None
     logprobs: Literal["auto", "on", "off"] = "auto"
     extra: dict[str, Any] = {}
@@ -55,6 +57,21 @@ def _checked_model(value: object) -> object:
     if value is None or isinstance(value, str) or hasattr(value, "complete"):
         return value
     raise ValueError("must be a model's name, or a Model object from Python")
+
+
+def _with_share(entry: object) -> tuple[Any, float]:
+    """Read `model@share` of a mix; the share may be left out, all the same then."""
+    if isinstance(entry, tuple | list) and len(entry) == 2:
+        model, share = entry
+    else:
+        found = _SHARE.fullmatch(entry) if isinstance(entry, str) else None
+        model, share = (found["model"], float(found["share"])) if found else (entry, 1.0)
+    if not (isinstance(share, int | float) and 0 < share <= 1):
+        raise ValueError("each model of a mix needs a share above 0 and up to 1, as in `a@0.7`")
+    return _checked_model(model), float(share)
+
+
+_SHARE = re.compile(r"(?P<model>.+)@(?P<share>0?\.\d+|1(?:\.0*)?)")
 
 
 class LimitConfig(BaseModel):
@@ -107,12 +124,33 @@ class Settings(BaseModel):
     """How long this session may take."""
     patience: float = Field(default=300.0, ge=0, allow_inf_nan=False)
     """Seconds that a dead endpoint is waited for."""
+    attributes: dict[str, Any] = {}
+    """What items are to differ in; see `agentloop.attributes`."""
+    quota: str = ""
+    """The attribute whose shares are kept exactly: no value gets more accepted items than planned."""
+    novelty: Literal["near", "semantic", "exact"] = "near"
+    """What makes an accepted item's copy: nearly the same words, the same meaning too, only the same."""
+    novel_to: tuple[str, ...] = ()
+    """Files of texts that accepted items must not come near either."""
+    decontaminate: tuple[str, ...] = ()
+    """Files of texts that a model shall be tested with: no accepted item repeats them."""
+    on_collapse: Literal["off", "warn", "steer", "stop"] = "warn"
+    """What is done when accepted texts become too much alike."""
+    reference: str = ""
+    """A file of real texts of the kind that is made, as `FILE` or `FILE#field`, to compare with."""
+    max_depth: int = Field(default=2, ge=1)
+    """Generations that an item may be away from what people wrote."""
+    real_share: float = Field(default=0.5, ge=0, le=1)
+    """At least this share of the accepted items is made from a seed that people wrote."""
+    verbalise: int = Field(default=0, ge=0, le=20)
+    """Drafts that the generator writes at once, with their probabilities; one is taken at random."""
     map: dict[str, str] = {}
-    max_rounds: int = Field(default=2, ge=0, le=20)
+    max_rounds: int | None = Field(default=None, ge=0, le=20)
+    """Revisions of one item; the recipe's own number unless it is said."""
     concurrency: int | None = Field(default=None, ge=1)
     seed: int = 0
     progress: ProgressMode = "auto"
-    roles: dict[Role, RoleConfig] = {}
+    roles: dict[str, RoleConfig] = {}
     prices: dict[str, Price] = {}
     limits: dict[str, LimitConfig] = {}
     """By model name."""
@@ -121,6 +159,15 @@ class Settings(BaseModel):
     @classmethod
     def _retry(cls, value: object) -> object:
         return tuple(value.split(",")) if isinstance(value, str) else value
+
+    @field_validator("novel_to", "decontaminate", mode="before")
+    @classmethod
+    def _files(cls, value: object) -> object:
+        listed = value.split(",") if isinstance(value, str) else value
+        listed = [listed] if isinstance(listed, Path) else listed
+        if not isinstance(listed, Iterable):
+            raise ValueError("must be files, divided by commas")
+        return tuple(map(str, listed))
 
     @field_validator("panel", mode="before")
     @classmethod
@@ -145,10 +192,21 @@ class Settings(BaseModel):
         except ValueError:
             raise ValueError("must be all, off, or a share as in 10%") from None
 
-    @field_validator("model", "generator", "critic", "reviser", "auditor", "escalate")
+    @field_validator("model", "critic", "reviser", "auditor", "escalate")
     @classmethod
     def _model(cls, value: object) -> object:
         return _checked_model(value)
+
+    @field_validator("generator", mode="before")
+    @classmethod
+    def _mix(cls, value: object) -> object:
+        """Read one model, or several with the share of items that each writes: `a@0.7`, `b@0.3`."""
+        listed = value.split(",") if isinstance(value, str) else value
+        if isinstance(listed, list | tuple) and len(listed) == 1 and isinstance(listed[0], str):
+            (listed,) = listed
+        if not isinstance(listed, list | tuple):
+            return _checked_model(listed)
+        return tuple(_with_share(entry) for entry in listed)
 
     @field_validator("seeds")
     @classmethod
@@ -179,7 +237,7 @@ class Settings(BaseModel):
     def _path(cls, value: object) -> object:
         return str(value) if isinstance(value, Path) else value
 
-    def role(self, role: Role) -> RoleConfig:
+    def role(self, role: str) -> RoleConfig:
         """Return one role's settings, the run's own values filled in.
 
         A role without a model takes the run's, else the generator's. The run's base URL is the address
@@ -187,10 +245,11 @@ class Settings(BaseModel):
         that names an address of its own (an empty one: the provider's).
         """
         own = self.roles.get(role, RoleConfig())
-        main = self.model or self.generator or self.roles.get("generator", RoleConfig()).model
+        main = self.model or self.main_generator or self.roles.get("generator", RoleConfig()).model
         if role == "auditor":
             main = self.role("critic").model
-        model = getattr(self, role) or own.model or main
+        named = self.main_generator if role == "generator" else getattr(self, role, None)
+        model = (named if role in ROLES else None) or own.model or main
         base_url = own.base_url
         if base_url is None and _provider(model) == _provider(main):
             base_url = self.role("critic").base_url if role == "auditor" else self.base_url
@@ -202,13 +261,16 @@ class Settings(BaseModel):
             }
         )
 
-    def like_critic(self, model: Any) -> RoleConfig:
-        """Return the critic's settings for another model; its address only for the same provider."""
-        critic = self.role("critic")
-        same = _provider(model) == _provider(critic.model)
-        return critic.model_copy(
-            update={"model": model, "base_url": critic.base_url if same else None}
-        )
+    @property
+    def main_generator(self) -> Any:
+        """The first of the generators, where there is a mix."""
+        return self.generator[0][0] if isinstance(self.generator, tuple) else self.generator
+
+    def like(self, role: str, model: Any) -> RoleConfig:
+        """Return a role's settings for another model; its address only for the same provider."""
+        own = self.role(role)
+        same = _provider(model) == _provider(own.model)
+        return own.model_copy(update={"model": model, "base_url": own.base_url if same else None})
 
 
 def _provider(model: object) -> object:
@@ -276,7 +338,9 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     simple = [
-        name for name in Settings.model_fields if name not in ("roles", "prices", "limits", "map")
+        name
+        for name in Settings.model_fields
+        if name not in ("roles", "prices", "limits", "map", "attributes")
     ]
     found: dict[str, Any] = {}
     for variable, value in environ.items():
@@ -304,12 +368,5 @@ def _explain(error: ValidationError) -> str:
         kind = kinds.get(loc[0], Settings) if len(loc) > 1 else Settings
         fields = kind.model_fields
         return f"unknown setting `{place}`{did_you_mean(loc[-1], fields)}"
-    if (
-        first["type"] == "literal_error"
-        and loc[0] == "roles"
-        and len(loc) > 1
-        and loc[-1] == "[key]"
-    ):
-        return f"unknown role `{loc[1]}`{did_you_mean(loc[1], ROLES)}"
     message = first["msg"].removeprefix("Value error, ")
     return " ".join(f"`{place}`: {message} (got `{first['input']}`)".split())

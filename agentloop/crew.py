@@ -18,7 +18,7 @@ from agentloop.progress import Progress, Silent
 from agentloop.records import Event
 
 StoppedBy: TypeAlias = Literal[
-    "accept", "items", "seeds", "budget", "seconds", "interrupt", "endpoint", "error"
+    "accept", "items", "seeds", "budget", "seconds", "collapse", "interrupt", "endpoint", "error"
 ]
 GRACE = 20.0  # seconds that what is in flight gets after the first Ctrl-C
 

@@ -16,6 +16,7 @@
     │   ├── RefusedRequest      400-like: this request will never be answered
     │   └── TransientError      429, 5xx, reset, time-out: worth another try
     ├── BudgetReached           the next call may cost more than is left (exit 3)
+    ├── Filtered                a recipe's own step drops the item, and says why
     └── ReplyError              a reply that does not say what was asked
         ├── MalformedReply      not the JSON, type, level or quote that was asked for
         ├── Disagreement        judges that are too far apart
@@ -130,6 +131,10 @@ class BudgetReached(AgentloopError):
 
     exit_code = 3
     tries: int = 0
+
+
+class Filtered(AgentloopError):
+    """A recipe's own step drops the item: a verdict, with the reason in words."""
 
 
 class ReplyError(AgentloopError):

@@ -26,11 +26,14 @@ from agentloop.store.resume import (
     opened_again,
     read_earlier,
 )
+from agentloop.store.taken import Taken, read_standing, read_taken
 from agentloop.store.writer import Writer
 
 if TYPE_CHECKING:
     import duckdb
 
+DRAWN_BY = ("draw", "seed", "attributes", "generator.mix", "verbalise")
+"""What of a run's identity decides what its items take from outside."""
 BATCH = 256  # items whose journaled replies are looked up together
 
 
@@ -46,11 +49,17 @@ class Feed:
         self._inherits = False
         with writer.reading() as connection:
             self.earlier = self._read(connection)
+            self.standing = read_standing(connection, plan.run)
         self.new = self.earlier.identity is None
         self.settled = {item for item, *_ in self.earlier.verdicts}
         self._items = self._walk()
         self._ready: deque[Owed] = deque()
         self._taking = asyncio.Lock()
+
+    def taken(self) -> Iterator[Taken]:
+        """Yield the settled items of earlier sessions, in the order settled."""
+        with self._writer.reading() as connection:
+            yield from read_taken(connection, self._plan.run)
 
     def _read(self, connection: duckdb.DuckDBPyConnection) -> Earlier:
         plan = self._plan
@@ -77,7 +86,7 @@ class Feed:
                 f"store `{self._plan.store}` has no run `{self._ancestors[0]}` to fork"
             )
         own = self._plan.identity
-        return all(parent.get(key) == own.get(key) for key in ("draw", "seed"))
+        return all(parent.get(key) == own.get(key) for key in DRAWN_BY)
 
     def _to_open_again(self, earlier: Earlier) -> list[str]:
         """Return items that `--retry` names, and as many good ones as a higher target has room for."""

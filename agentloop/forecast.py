@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from agentloop.errors import PromptError
 from agentloop.judging import given_to_judge, look_at
@@ -88,7 +89,7 @@ def forecast(plan: Plan) -> Forecast:
     low, high = _items(plan)
     size = max(prompt_tokens(Request(messages=turns)) for turns in first.values())
     least = _calls(plan, 0)
-    most = _calls(plan, plan.settings.max_rounds)
+    most = _calls(plan, plan.max_rounds)
     return Forecast(
         plan=plan,
         first=first,
@@ -120,17 +121,23 @@ def first_prompts(plan: Plan, seed: Json, inputs: Json) -> dict[str, tuple[Messa
     asked: dict[str, Callable[[], tuple[Message, ...]]] = {}
     if kit.rubric.reference is True:
         reference = kit.prompts["reference"]
-        asked["reference"] = lambda: reference.render(seed=seed, candidate=candidate)
+        asked["reference"] = lambda: reference.render(
+            seed=seed, candidate=candidate, fence=given["fence"]
+        )
     if critic.logprobs:
         asked["ask"] = lambda: look_at(kit.prompts["ask"], criterion, given)
     else:
         critique = kit.prompts["critique"]
         asked["critique"] = lambda: critique.render(criteria=kit.rubric.judged, **given)
-    if plan.settings.max_rounds:
+    if plan.max_rounds and "revise" in kit.prompts:
         marks = [{**mark, "quote": "", "reason": "<reason>"}]
         shown = {"seed": seed, "inputs": inputs, "candidate": candidate, "marks": marks}
         asked["revise"] = lambda: kit.prompts["revise"].render(**shown, checks=[])
-    first = {"generate": kit.prompts["generate"].render(seed=seed, inputs=inputs)}
+    if "generate" in kit.prompts:
+        first = {"generate": kit.prompts["generate"].render(seed=seed, inputs=inputs)}
+    else:
+        shown = {"seed": seed, "inputs": inputs, "candidate": candidate, "fence": "<fence>"}
+        first = {n: _rendered(partial(kit.prompts[n].render, **shown)) for n in kit.recipe.asks}
     return first | {name: _rendered(render) for name, render in asked.items()}
 
 
@@ -157,7 +164,8 @@ def _calls(plan: Plan, rounds: int) -> dict[str, int]:
     judging = len(plan.kit.rubric.judged) + 1 if critic.logprobs else 1
     judging = judging * plan.kit.rubric.looks.count + (plan.kit.rubric.reference is True)
     critic_calls = judging * (rounds + 1)
-    return {"generator": 1, "critic": critic_calls, "reviser": rounds}
+    written = max(1, plan.found.recipe.calls - 1)
+    return {"generator": written, "critic": critic_calls, "reviser": rounds}
 
 
 def _answers(plan: Plan, calls: dict[str, int]) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from agentloop.agents import Agents
 from agentloop.checks import run_checks
 from agentloop.errors import ReplyError, TransientError
-from agentloop.loop import not_worse
+from agentloop.nodes import not_worse
 from agentloop.records import Attempt, Json, Reason, Verdict
 from agentloop.store.gradings import Settled
 from agentloop.verdicts import failure, reply_reason, settle, ungradable
@@ -20,12 +20,14 @@ DOOR: frozenset[Reason] = frozenset(
     {"duplicate", "too_similar", "contaminated", "over_quota", "over_target"}
 )
 """Reasons that compare an item with others: no rubric changes them."""
+GATED = "the run's gate decided, and no auditor is asked here"
 
 
 async def grade_again(agents: Agents, settled: Settled) -> tuple[list[Attempt], Verdict]:
     """Return every attempt with its new grade, and the verdict of the best one.
 
-    An item that was refused at the door stays refused, and one without an attempt keeps its verdict.
+    An item that was refused at the door, or that an audit of all kept out, does not get in; one
+    without an attempt keeps its verdict.
     Where no attempt is accepted, one whose judge cannot be read makes the item `ungradable`.
     Raises TransientError when the endpoint may answer later, and what is no item's own.
     """
@@ -40,7 +42,7 @@ async def grade_again(agents: Agents, settled: Settled) -> tuple[list[Attempt], 
         reason, verdict = _ended(error, attempts)
         return [_without(a, reason, verdict.detail) for a in attempts], verdict
     attempts, errors = await _judged(agents, settled.seed, attempts, own)
-    return attempts, _at_the_door(_verdict(attempts, errors), settled.verdict)
+    return attempts, _at_the_door(_verdict(attempts, errors), settled)
 
 
 async def _judged(
@@ -57,7 +59,7 @@ async def _judged(
                 reason, verdict = _ended(error, [attempt])
                 attempt = _without(attempt, reason, verdict.detail)
                 errors.append(error)
-        before = [a.model_dump(mode="json") for a in judged[-1:]]
+        before = [a.model_dump(mode="json") for a in judged]
         judged.append(not_worse(attempt, before))
     return judged, errors
 
@@ -116,9 +118,25 @@ def _verdict(attempts: Sequence[Attempt], errors: Sequence[Exception]) -> Verdic
     return Verdict.model_validate(settle(told))
 
 
-def _at_the_door(verdict: Verdict, before: Verdict) -> Verdict:
-    """Return the verdict; what was a copy of another item, or one too many, still is."""
-    if verdict.verdict != "accepted" or before.reason not in DOOR:
+def _at_the_door(verdict: Verdict, settled: Settled) -> Verdict:
+    """Return the verdict; what was a copy, one too many, or kept out by an auditor, still is."""
+    before = settled.verdict
+    if verdict.verdict != "accepted":
         return verdict
-    kept = {"verdict": "rejected", "reason": before.reason, "detail": before.detail}
-    return verdict.model_copy(update=kept)
+    if _gated(settled):
+        detail = f"{before.detail} ({GATED})"
+        return verdict.model_copy(
+            update={"verdict": before.verdict, "reason": before.reason, "detail": detail}
+        )
+    if before.reason in DOOR:
+        kept = {"verdict": "rejected", "reason": before.reason, "detail": before.detail}
+        return verdict.model_copy(update=kept)
+    return verdict
+
+
+def _gated(settled: Settled) -> bool:
+    """Whether an audit of all kept an item out that its critic had accepted."""
+    before = settled.verdict
+    kept = next((a for a in settled.attempts if a.round == before.round), None)
+    unread = before.reason == "judge_unreadable" and kept is not None and kept.accepted
+    return before.reason == "failed_audit" or unread

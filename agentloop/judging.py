@@ -20,7 +20,7 @@ from agentloop.checks.quotes import stands
 from agentloop.errors import AgentloopError, MalformedReply, RefusedRequest
 from agentloop.models.base import CallKey, Reply
 from agentloop.models.channel import Endpoint
-from agentloop.models.replies import read_object
+from agentloop.models.replies import read_own_object
 from agentloop.prompting import Message, Prompt
 from agentloop.records import Json, Mark, digest
 from agentloop.rubric import MAX_LEVELS, YES_NO, Criterion, Rubric, closed, verify_quote
@@ -77,7 +77,8 @@ class Judge:
         messages = prompt.render(criteria=rubric.judged, **given)
 
         def read(reply: Reply) -> tuple[Mark, ...]:
-            return rubric.read_marks(read_object(reply), given["seed"], given["candidate"])
+            said = read_own_object(reply, given)
+            return rubric.read_marks(said, given["seed"], given["candidate"])
 
         key = CallKey(self.role, look.round, ALL, look.number)
         return await self.asker.ask(key, messages, read, schema=rubric.reply_schema)
@@ -133,7 +134,7 @@ class Judge:
         messages = self.evidence.render(wanted=wanted, **given)
 
         def read(reply: Reply) -> tuple[Mark, ...]:
-            said = read_object(reply)
+            said = read_own_object(reply, given)
             return tuple(_evident(rubric, mark, wanted, said, given) for mark in marks)
 
         key = CallKey(self.role, round, EVIDENCE)

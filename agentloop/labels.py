@@ -17,13 +17,13 @@ from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agentloop.agents import read_candidate
+from agentloop.drafts import read_candidate
 from agentloop.errors import CalibrationError, MalformedReply, did_you_mean
 from agentloop.plain import plain
+from agentloop.readers import checked_json, read_jsonl
 from agentloop.recipe import Kit
 from agentloop.records import Json, Record, digest
 from agentloop.rubric import Rubric
-from agentloop.seeds import checked_json, read_jsonl
 
 KEYS = ("seed", "candidate", "good", "criteria", "annotator")
 SHOWN = 60  # characters of a wrong word

@@ -10,26 +10,24 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import orjson
 
+from agentloop.attributes import Attributes, read_attributes
 from agentloop.calibration_report import (
     CalibrationReport,
     check_judge,
+    check_skill,
     load_calibration,
     panel_weights,
 )
-from agentloop.config import ROLES, LimitConfig, RoleConfig, Settings
-from agentloop.errors import IdentityError, SettingsError
-from agentloop.models.base import Traits
+from agentloop.config import Settings
+from agentloop.errors import IdentityError, SettingsError, did_you_mean
 from agentloop.models.channel import Endpoint, RoleSettings
-from agentloop.models.choose import ModelChoice, default_model, open_model, traits_of
-from agentloop.models.limits import Limits
-from agentloop.models.rate import Rate
 from agentloop.recipe import AUDIT_PROMPTS, Kit, Recipe
 from agentloop.recipes import FoundRecipe, find_recipe
 from agentloop.records import Json
+from agentloop.roles import asked_roles, mix_of, open_endpoints, role_identity, role_settings
 from agentloop.seeds import Seeds, Source
 
 
@@ -54,6 +52,27 @@ class Plan:
     weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
     """What each judge of a panel counts, by its calibration; all the same without one."""
 
+    attributes: Attributes = Attributes({})
+    """What items are to differ in."""
+
+    @property
+    def mingles(self) -> bool:
+        """Whether what became of earlier items matters to later ones."""
+        return bool(self.attributes.plan) or self.found.recipe.pool is not None
+
+    @property
+    def max_rounds(self) -> int:
+        """Revisions of one item."""
+        said = self.settings.max_rounds
+        return self.found.recipe.max_rounds if said is None else said
+
+    @property
+    def mix(self) -> Mapping[str, float]:
+        """The share of items that each generator writes, by role; empty where there is but one."""
+        shares = [share for _, share in mix_of(self.settings)]
+        names = ["generator", *(f"generator.{n}" for n in range(2, len(shares) + 1))]
+        return dict(zip(names, shares, strict=False))
+
 
 def prepare(recipe: str | Recipe | FoundRecipe, settings: Settings) -> Plan:
     """Check everything that can be checked without a call. Raises UserError."""
@@ -69,7 +88,7 @@ def prepare(recipe: str | Recipe | FoundRecipe, settings: Settings) -> Plan:
     name = settings.run or found.recipe.name
     if settings.fork == name:
         raise SettingsError(f"`--fork {name}` needs a name of its own: it is forked from `{name}`")
-    asked = asked_roles(settings)
+    asked = asked_roles(settings, found.recipe.roles)
     endpoints, concurrency = open_endpoints(settings, asked)
     if settings.budget_usd is not None:
         for endpoint in endpoints.values():
@@ -78,16 +97,11 @@ def prepare(recipe: str | Recipe | FoundRecipe, settings: Settings) -> Plan:
         role: role_settings(own, role, endpoints[role]) for role, own in asked.items()
     }
     models = {role: role_identity(own, role, endpoints[role]) for role, own in asked.items()}
-    identity = kit.identity | {
-        f"models.{role}": model
-        for role, model in models.items()
-        if role != "auditor" or settings.audit == 1  # else it decides nothing
-    }
-    if settings.audit == 1:
-        identity |= {f"prompts.{name}": kit.prompts[name].hash for name in AUDIT_PROMPTS}
-    identity["seed"] = settings.seed
-    identity["recipe.source"] = found.source
-    weights = _weights(settings, kit, endpoints)
+    attributes = _attributes(found.recipe, settings)
+    identity = kit.identity | _identity(settings, kit, models) | {"recipe.source": found.source}
+    if attributes.plan:
+        identity |= {"attributes": attributes.plan, "prompts.wishes": kit.prompts["wishes"].hash}
+    weights = _weights(settings, kit, endpoints, models)
     identity |= {"panel.weights": weights} if weights else {}
     calibration = None
     if not settings.panel:  # one judge's threshold is not its panel's
@@ -109,19 +123,44 @@ def prepare(recipe: str | Recipe | FoundRecipe, settings: Settings) -> Plan:
         concurrency=concurrency,
         calibration=calibration,
         weights=weights,
+        attributes=attributes,
     )
 
 
-def asked_roles(settings: Settings) -> dict[str, RoleConfig]:
-    """Return the settings of every role that is asked, the panel's and the auditor's among them."""
-    found: dict[str, RoleConfig] = {
-        role: settings.role(role) for role in ROLES if role != "auditor" or settings.audit
+def _identity(settings: Settings, kit: Kit, models: Mapping[str, Json]) -> Json:
+    """Return what of the settings makes another run."""
+    found: Json = {
+        f"models.{role}": model
+        for role, model in models.items()
+        if role != "auditor" or settings.audit == 1  # else it decides nothing
     }
-    for number, model in enumerate(settings.panel, start=2):
-        found[f"critic.{number}"] = settings.like_critic(model)
-    if settings.escalate is not None:
-        found["escalation"] = settings.like_critic(settings.escalate)
-    return found
+    prompts = AUDIT_PROMPTS if settings.audit == 1 else ()
+    if settings.verbalise:
+        found["verbalise"] = settings.verbalise
+        prompts = (*prompts, "verbalise")
+    if mix := mix_of(settings):
+        found["generator.mix"] = [share for _, share in mix]
+    return {
+        **found,
+        **{f"prompts.{name}": kit.prompts[name].hash for name in prompts},
+        "seed": settings.seed,
+    }
+
+
+def _attributes(recipe: Recipe, settings: Settings) -> Attributes:
+    """Return the plan of a run: the recipe's attributes, under those that the settings name."""
+    attributes = read_attributes({**recipe.attributes, **settings.attributes})
+    if settings.quota and settings.quota not in attributes.plan:
+        raise SettingsError(
+            f"`quota`: there is no attribute `{settings.quota}`"
+            f"{did_you_mean(settings.quota, attributes.plan)}"
+        )
+    if settings.verbalise and recipe.steps:
+        raise SettingsError(
+            f"`verbalise`: recipe `{recipe.name}` writes its drafts step by step; it suits recipes "
+            "whose generator writes them at once"
+        )
+    return attributes
 
 
 def _calibration(
@@ -136,19 +175,23 @@ def _calibration(
             f"`{settings.calibration}` holds no calibration: make one with `agentloop calibrate`"
         )
     check_judge(report, judge_identity(kit, model))
+    check_skill(report)
     return report
 
 
-def _weights(settings: Settings, kit: Kit, endpoints: Mapping[str, Endpoint]) -> dict[str, float]:
+def _weights(
+    settings: Settings, kit: Kit, endpoints: Mapping[str, Endpoint], models: Mapping[str, Json]
+) -> dict[str, float]:
     """Return what each judge of a panel counts; SettingsError for one without skill."""
     if not (settings.panel and settings.calibration):
         return {}
     reports: dict[str, CalibrationReport] = {}
-    for role, endpoint in endpoints.items():
+    for role, model in models.items():
         if role.partition(".")[0] == "critic":
-            report = load_calibration(settings.calibration, kit.rubric.hash, endpoint.name)
+            report = load_calibration(settings.calibration, kit.rubric.hash, endpoints[role].name)
             if report is None:
                 raise SettingsError(f"`{settings.calibration}` holds no calibration")
+            check_judge(report, judge_identity(kit, model))
             reports[role] = report
     return panel_weights(reports)
 
@@ -165,68 +208,6 @@ def judge_identity(kit: Kit, model: Json) -> Json:
     judging = {key: hash for key, hash in kit.identity.items() if key not in others}
     found: Json = orjson.loads(orjson.dumps(judging | {"models.critic": model}))
     return found
-
-
-def role_settings(own: RoleConfig, role: str, endpoint: Endpoint) -> RoleSettings:
-    """Return a role's sampling parameters, those that suit its model filled in."""
-    writes = role in ("generator", "reviser")
-    temperature, max_tokens = own.temperature, own.max_tokens
-    if writes:
-        temperature = endpoint.temperature if temperature is None else temperature
-        max_tokens = max_tokens or endpoint.max_tokens
-    return RoleSettings(temperature, max_tokens, own.timeout, own.extra)
-
-
-def role_identity(own: RoleConfig, role: str, endpoint: Endpoint) -> Json:
-    """Return what of a role makes another run."""
-    return {
-        **endpoint.identity,
-        **role_settings(own, role, endpoint).identity(role),
-        "structured": own.structured,
-        "logprobs": own.logprobs,
-    }
-
-
-def open_endpoints(
-    settings: Settings, roles: Mapping[str, RoleConfig]
-) -> tuple[dict[str, Endpoint], int]:
-    """Return an endpoint for each role, and how many items may be in flight.
-
-    A model that several roles name is opened once.
-    """
-    opened: dict[str, tuple[Limits, Traits]] = {}
-    asked: dict[str, Endpoint] = {}
-    by_role: dict[str, Endpoint] = {}
-    for role, own in roles.items():
-        spec = own.model if own.model is not None else default_model()
-        same = f"{spec!r} {own.base_url} {own.client}"
-        if same not in opened:
-            opened[same] = _open(spec, own, settings)
-        limits, traits = opened[same]
-        alike = f"{same} {own.structured} {own.logprobs}"
-        if alike not in asked:
-            traits = dataclasses.replace(
-                traits,
-                structured=own.structured or traits.structured,
-                logprobs=traits.logprobs if own.logprobs == "auto" else own.logprobs == "on",
-            )
-            asked[alike] = Endpoint(limits, traits)
-        by_role[role] = asked[alike]
-    return by_role, max(limits.concurrency for limits, _ in opened.values())
-
-
-def _open(spec: Any, own: RoleConfig, settings: Settings) -> tuple[Limits, Traits]:
-    """Open one model; a Model object brings no traits of its own."""
-    if isinstance(spec, str):
-        choice = ModelChoice(spec, own.base_url, own.client or "auto", settings.prices)
-        model = open_model(choice)
-        traits = traits_of(model)
-    else:
-        model, traits = spec, Traits()
-    own_limits = settings.limits.get(model.name, LimitConfig())
-    width = settings.concurrency or own_limits.concurrency or traits.concurrency
-    rate = Rate(own_limits.requests_per_minute, own_limits.tokens_per_minute)
-    return Limits(model, width, rate=rate, patience=settings.patience), traits
 
 
 def check_identity(stored: Json, plan: Plan) -> None:

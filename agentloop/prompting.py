@@ -38,17 +38,21 @@ _ENVIRONMENT = ImmutableSandboxedEnvironment(
 
 VARIABLES: Mapping[str, frozenset[str]] = {
     "generate": frozenset({"seed", "inputs"}),
-    "reference": frozenset({"seed", "candidate"}),
-    "criteria": frozenset({"seed", "count", "criteria"}),
+    "reference": frozenset({"seed", "candidate", "fence"}),
+    "criteria": frozenset({"seed", "count", "criteria", "fence"}),
     "critique": frozenset({"seed", "candidate", "criteria", "reference", "fence"}),
     "audit": frozenset({"seed", "candidate", "criteria", "reference", "fence"}),
     "ask": frozenset({"seed", "candidate", "criterion", "options", "reference", "fence"}),
     "audit_ask": frozenset({"seed", "candidate", "criterion", "options", "reference", "fence"}),
     "evidence": frozenset({"seed", "candidate", "wanted", "reference", "fence"}),
+    "wishes": frozenset({"attributes", "avoid"}),
+    "verbalise": frozenset({"among"}),
     "revise": frozenset({"seed", "inputs", "candidate", "marks", "checks"}),
 }
 """What each prompt may name; another name is an error before the first call. `fence` is a line that no
 text of the item can contain. Other wordings (`critique_2`, `ask_3`) may name what the first may."""
+STEPS = frozenset({"seed", "inputs", "made", "candidate", "marks", "checks", "given", "fence"})
+"""What the prompts of a recipe's own steps may name."""
 _NUMBERED = re.compile(r"_\d+$")
 
 
@@ -81,15 +85,15 @@ class Prompt:
 
     def check(self) -> None:
         """Raise PromptError for bad syntax or a variable that this prompt is never given."""
-        known = VARIABLES.get(_NUMBERED.sub("", self.name))
+        known = VARIABLES.get(_NUMBERED.sub("", self.name), STEPS)
         used: set[str] = set()
         for tree in self._trees:
             with boundary(PromptError, f"prompt `{self.where}`", TemplateError):
                 used |= meta.find_undeclared_variables(tree)
-        for name in sorted(used - known if known else ()):
+        for name in sorted(used - known):
             raise PromptError(
                 f"prompt `{self.where}` uses `{name}`, which `{self.name}` is not given"
-                + did_you_mean(name, known or ())
+                + did_you_mean(name, known)
             )
         _ = self._sections
 
@@ -108,6 +112,11 @@ class Prompt:
                 if test.name in ("defined", "undefined", "default", "d") and test.node is not None:
                     spared |= _field_of(variable, test.node)
         return found - spared - set(dir(dict))
+
+    def shows_unfenced(self, variable: str) -> bool:
+        """Whether it shows a variable without `fence`, by which a judge tells data from its task."""
+        used = set().union(*(meta.find_undeclared_variables(tree) for tree in self._trees))
+        return variable in used and "fence" not in used
 
     @cached_property
     def _trees(self) -> tuple[nodes.Template, ...]:
@@ -166,6 +175,12 @@ class PromptFolder:
             own += [folder / recipe, folder]
         packaged = files("agentloop.prompts")
         return cls(recipe, (*own, packaged / recipe, packaged / COMMON))
+
+    @property
+    def own(self) -> list[Traversable]:
+        """What lies in the recipe's own folder."""
+        found = next((f for f in self.folders[:-1] if f.name == self.recipe and f.is_dir()), None)
+        return list(found.iterdir()) if found else []
 
     def find(self, file: str) -> Traversable | None:
         """Return the first existing file of this name."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ import orjson
 from langgraph.graph import StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
+from agentloop.agents import wordings
 from agentloop.canaries import FILE as CANARIES
 from agentloop.canaries import Canary, read_planted
 from agentloop.checks import Check, source_hash
@@ -36,9 +38,12 @@ from agentloop.loop import standard_graph
 from agentloop.prompting import Prompt, PromptFolder
 from agentloop.records import Candidate, Json, digest
 from agentloop.rubric import Rubric, read_rubric
+from agentloop.state import Step
 
 REQUIRED_PROMPTS = ("generate", "critique", "ask", "evidence", "revise")
 AUDIT_PROMPTS = ("audit", "audit_ask")
+WISHES = ("wishes", "verbalise")
+"""Prompts that say what a run asks of an item besides its recipe."""
 
 Draw = Callable[[Json, int, random.Random], Json]
 """`draw(seed, sample, chance)`: an item's inputs from the seed's fields, the sample index and chance.
@@ -63,6 +68,24 @@ class Recipe:
     """One line for `agentloop recipes`."""
     draw: Draw | None = None
     """Draws an item's inputs before its first call."""
+    steps: tuple[Step, ...] = ()
+    """What makes a first draft, in a row, by the prompts in `asks`; else the generator alone."""
+    asks: tuple[str, ...] = ()
+    """Prompts that the steps and the revision ask by."""
+    revision: Step | None = None
+    """Rewrites some fields of a draft; else the reviser writes it anew."""
+    roles: tuple[str, ...] = ()
+    """Roles of its own; each has the generator's model unless it is given another."""
+    alike: str = ""
+    """The field of a seed that is of the kind that it makes, as an instruction for instructions."""
+    attributes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """What its items are to differ in, unless the run says otherwise (`agentloop.attributes`)."""
+    pool: tuple[int, int] | None = None
+    """How many examples an item is shown: people's seeds, and the run's own accepted ones."""
+    max_rounds: int = 2
+    """Revisions of one item, unless the run says otherwise."""
+    calls: int = 2
+    """Calls of an item that is accepted as it was first drafted, by a critic that writes its marks."""
     build: Callable[[Recipe], StateGraph[Any, Any, Any, Any]] | None = None
     """Makes another graph; the standard loop by default."""
 
@@ -96,7 +119,13 @@ class Recipe:
         folder = self.folder(*prompts)
         found = _rubric_file(rubric, folder)
         loaded = read_rubric(found)
-        names = [*REQUIRED_PROMPTS, *AUDIT_PROMPTS]
+        unasked = {"generate"} if self.steps else set()
+        unasked |= {"revise"} if self.revision or self.max_rounds == 0 else set()
+        names = [n for n in REQUIRED_PROMPTS if n not in unasked] + [
+            *self.asks,
+            *AUDIT_PROMPTS,
+            *WISHES,
+        ]
         names += ["reference"] if loaded.reference is True else []
         names += ["criteria"] if loaded.per_item else []
         looks = loaded.looks.count + loaded.looks.extra
@@ -163,21 +192,66 @@ class Kit:
                     f"prompt `{prompt.where}` uses `candidate.{name}`, which a `{kind.__name__}` "
                     f"lacks{did_you_mean(name, fields)}"
                 )
-        for where, name in self._quoted:
-            if where == "candidate" and name not in fields:
-                raise RubricError(
-                    f"rubric `{self.rubric.name}` quotes from `candidate.{name}`, which a "
-                    f"`{kind.__name__}` lacks{did_you_mean(name, fields)}"
-                )
-        for where, name in self._checked:
-            if where == "candidate" and name not in fields:
-                raise RubricError(
-                    f"rubric `{self.rubric.name}` checks `{name}`, which a `{kind.__name__}` "
-                    f"lacks{did_you_mean(name, fields)}"
-                )
+        for verb, named in (("quotes from", self._quoted), ("checks", self._checked)):
+            for where, name in named:
+                if where == "candidate" and name not in fields:
+                    raise RubricError(
+                        f"rubric `{self.rubric.name}` {verb} `candidate.{name}`, which a "
+                        f"`{kind.__name__}` lacks{did_you_mean(name, fields)}"
+                    )
+        self._check_names()
         for criterion in self.rubric.judged:
             few_shot(self.prompts["ask"], criterion, listed_options(criterion))
         _ = self.checks
+
+    def _check_names(self) -> None:
+        """Raise RubricError where a criterion and a check could be taken for each other."""
+        own = {check.name for check in self.recipe.checks}
+        where = f"rubric `{self.rubric.name}`, criterion"
+        for criterion in self.rubric.checked:
+            if criterion.check in own and criterion.settings:
+                raise RubricError(
+                    f"{where} `{criterion.name}`: `with` belongs to a packaged check; "
+                    f"`{criterion.check}` is the recipe's own"
+                )
+            if criterion.check not in own and criterion.name in own:
+                raise RubricError(
+                    f"{where} `{criterion.name}` has the name of a recipe's own check: give it another"
+                )
+        for criterion in self.rubric.criteria:
+            if self.rubric.per_item and re.fullmatch(r"own_\d+", criterion.name):
+                raise RubricError(
+                    f"{where} `{criterion.name}` has the name of one that is written for an item: give "
+                    "it another"
+                )
+
+    @property
+    def _steps(self) -> tuple[Step, ...]:
+        revision = self.recipe.revision
+        return (*self.recipe.steps, *((revision,) if revision else ()))
+
+    @cached_property
+    def notices(self) -> tuple[str, ...]:
+        """What its user should know before the run: grading prompts that are weaker than they look."""
+        said = []
+        bare = [
+            f"`{name}.md`"
+            for name, prompt in self.prompts.items()
+            if name not in ("generate", "revise", "criteria") and prompt.shows_unfenced("candidate")
+        ]
+        if bare and self.rubric.judged:
+            said.append(
+                f"{', '.join(bare)}: the candidate stands without `{{{{ fence }}}}` around it, so that "
+                "its text may pose as an instruction to the judge"
+            )
+        wanted = self.rubric.looks.count + self.rubric.looks.extra
+        there = len(wordings(self.prompts, "critique"))
+        if self.rubric.judged and wanted > there:
+            said.append(
+                f"the rubric asks for up to {wanted} looks, and there are {there} wordings of "
+                "`critique`: some are asked in the same words (`critique_2.md` would be another)"
+            )
+        return tuple(said)
 
     @cached_property
     def checks(self) -> tuple[Check, ...]:
@@ -196,15 +270,21 @@ class Kit:
             for criterion in self.rubric.checked
             if criterion.check not in own
         ]
-        return (*self.recipe.checks, *named)
+        vetoes = {c.check for c in self.rubric.checked if c.veto}
+        mine = [
+            dataclasses.replace(check, veto=check.veto or check.name in vetoes)
+            for check in self.recipe.checks
+        ]
+        return (*mine, *named)
 
     @cached_property
     def identity(self) -> Json:
         """Everything here that makes another run: names to content hashes.
 
-        An audit changes nothing that it looks at.
+        An audit changes nothing that it looks at; wishes are told with what draws them.
         """
-        prompts = {n: p.hash for n, p in sorted(self.prompts.items()) if n not in AUDIT_PROMPTS}
+        apart = {*AUDIT_PROMPTS, *WISHES}
+        prompts = {n: p.hash for n, p in sorted(self.prompts.items()) if n not in apart}
         return {
             "recipe": self.recipe.name,
             "candidate": digest(self.recipe.candidate.model_json_schema(), 8),
@@ -212,6 +292,7 @@ class Kit:
             **{f"prompts.{name}": hash for name, hash in prompts.items()},
             **{f"checks.{check.name}": check.hash for check in self.checks},
             **({"draw": source_hash(self.recipe.draw)} if self.recipe.draw else {}),
+            **{f"steps.{step.__name__}": source_hash(step) for step in self._steps},
         }
 
 

@@ -86,6 +86,10 @@ class Candidate(Record):
         prompt, answer, *_ = (str(value) for value in self.model_dump().values())
         return [("user", prompt), ("assistant", answer)]
 
+    def novelty(self, seed: Json) -> str:
+        """Return the text that must be new among all accepted; by default all that is said."""
+        return "\n".join(text for _, text in self.conversation(seed))
+
     def messages(self, seed: Json) -> tuple[dict[str, str], ...]:
         """Return the conversation as chat messages."""
         return tuple({"role": role, "content": text} for role, text in self.conversation(seed))
@@ -127,6 +131,8 @@ class Grade(Record):
     """The rubric's content hash."""
     model: str
     """The critic as the user named it."""
+    judges: tuple[str, ...] = ()
+    """Everyone who took part, as the user named them: the panel, and who decided in the end."""
     reference: str = ""
     """What the candidate's answer was compared with: the critic's own, or the seed's."""
     criteria: tuple[Json, ...] = ()
@@ -150,16 +156,19 @@ class Critique(Record):
     """`name, evidence` of each failed check."""
 
     @property
-    def empty(self) -> bool:
-        """Whether there is no evidence to act on."""
-        return not (self.marks or self.checks)
+    def evidence(self) -> frozenset[tuple[str, str]]:
+        """What there is to act on: what was looked at, and the words that speak against it."""
+        marked = {(m["name"], f"{m['quote']}\0{m['reason']}") for m in self.marks}
+        return frozenset(marked | {(c["name"], c["evidence"]) for c in self.checks})
 
 
 class Attempt(Record):
     """One candidate with what was found out about it, written once."""
 
     round: int
-    """0 for the first draft."""
+    """Its number among the item's attempts; 0 for the first draft."""
+    parent: int | None = None
+    """The attempt that it revises; None for a draft of its own."""
     candidate: Json
     messages: tuple[dict[str, str], ...] = ()
     """The candidate as a conversation, for export."""

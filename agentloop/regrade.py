@@ -18,22 +18,25 @@ import orjson
 
 from agentloop.config import Settings, load_settings
 from agentloop.errors import RecipeError, SettingsError, UserError, did_you_mean
-from agentloop.plan import open_endpoints, role_identity
+from agentloop.models.channel import Endpoint
 from agentloop.progress import progress_for
 from agentloop.recipe import AUDIT_PROMPTS, Kit, Recipe
 from agentloop.recipes import FoundRecipe, find_recipe
+from agentloop.records import Json
 from agentloop.regrading import Regrader, Regrading, Task
+from agentloop.roles import asked_roles, open_endpoints, role_identity
 from agentloop.runner import watcher
 from agentloop.store import Store
 from agentloop.store.files import connect
-from agentloop.store.gradings import Source, check_seeds, source_of
+from agentloop.store.gradings import Source, check_seeds, company_of, source_of
 
 GIVEN = frozenset({
-    "prompts", "model", "critic", "base_url", "client", "budget_usd", "patience", "concurrency",
-    "seed", "roles", "prices", "limits",
+    "prompts", "model", "critic", "panel", "escalate", "base_url", "client", "budget_usd",
+    "patience", "concurrency", "seed", "roles", "prices", "limits",
 })  # fmt: skip
 """Settings of a run that mean something where nothing is generated."""
 NOT_GRADING = ("generate", "revise", *AUDIT_PROMPTS)
+NOT_JUDGES = ("generator", "reviser", "auditor")
 OF_DRAFTS = ("recipe", "candidate", "draw")
 """Parts of a run's identity that no grade depends on."""
 
@@ -50,6 +53,7 @@ def regrade(
 
     The latest run unless one is named; its recipe is found as the run found it, unless one is given.
     Settings are those of `run` that concern a critic; without a model it is the run's own critic.
+    A panel and an escalation are asked where they are named: the run's own are not taken over.
     Started again with the same rubric and critic, it goes on. Raises like `run`.
     """
     try:
@@ -101,16 +105,27 @@ def _prepare(
         check_seeds(connection, name, kit.reads)
     settings = _for_critic(settings, given, source)
     identity = {k: v for k, v in kit.identity.items() if k not in OF_DRAFTS}
-    endpoint, width = None, 1
+    endpoints: dict[str, Endpoint] = {}
+    width, notice = 1, ""
     if kit.prompts:
-        endpoints, width = open_endpoints(settings, {"critic": settings.role("critic")})
-        endpoint = endpoints["critic"]
-        identity["models.critic"] = role_identity(settings.role("critic"), "critic", endpoint)
+        judges = {r: own for r, own in asked_roles(settings).items() if r not in NOT_JUDGES}
+        endpoints, width = open_endpoints(settings, judges)
+        for role, endpoint in endpoints.items():
+            identity[f"models.{role}"] = role_identity(judges[role], role, endpoint)
+            if settings.budget_usd is not None:
+                endpoint.known_price()
         identity["seed"] = settings.seed
-        if settings.budget_usd is not None:
-            endpoint.known_price()
+        notice = _left_out(source.identity, identity, name)
     exact = orjson.loads(orjson.dumps(identity))
-    return Task(opened.path, name, found, kit, settings, endpoint, width, exact)
+    return Task(opened.path, name, found, kit, settings, endpoints, width, exact, notice)
+
+
+def _left_out(before: Json, now: Json, run: str) -> str:
+    """Say which of the run's judges this grading does not ask."""
+    lacking = company_of(before).without(company_of(now))
+    if not lacking:
+        return ""
+    return f"run {run} was judged by {lacking}; this grading is not: name them to ask them again"
 
 
 def _kit(recipe: Recipe, settings: Settings) -> Kit:

@@ -13,9 +13,11 @@ import asyncio
 import contextlib
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from agentloop.admission import Admission, Applicant, Rules
 from agentloop.agents import Agents
 from agentloop.config import Settings
 from agentloop.crew import Crew
@@ -29,14 +31,21 @@ from agentloop.grading import grade_again
 from agentloop.models.base import Reply
 from agentloop.models.budget import Budget
 from agentloop.models.channel import Channel, Endpoint
-from agentloop.plan import role_settings
 from agentloop.progress import Progress, Tally, told
 from agentloop.recipe import Kit
 from agentloop.recipes import FoundRecipe
 from agentloop.records import Json
+from agentloop.roles import asked_roles, role_settings
 from agentloop.rows import graded_lines, grading_line
 from agentloop.store import VERDICTS, Store, calls_name, read_counts
-from agentloop.store.gradings import Settled, answered_by, number_of, owed_items, read_settled
+from agentloop.store.gradings import (
+    Settled,
+    accepted_texts,
+    answered_by,
+    number_of,
+    owed_items,
+    read_settled,
+)
 from agentloop.store.journal import RunJournal
 from agentloop.store.writer import Writer
 
@@ -66,15 +75,17 @@ class Task:
     found: FoundRecipe
     kit: Kit
     settings: Settings
-    endpoint: Endpoint | None
-    """The critic; None where checks decide everything."""
+    endpoints: Mapping[str, Endpoint]
+    """The judges by their roles; none where checks decide everything."""
     concurrency: int
     identity: Json
+    notice: str = ""
+    """What whoever watches is told at the start."""
 
     @property
     def critic(self) -> str:
         """Who grades, as it stands in a grade."""
-        return self.endpoint.name if self.endpoint else "checks"
+        return self.endpoints["critic"].name if self.endpoints else "checks"
 
 
 class Regrader:
@@ -100,8 +111,8 @@ class Regrader:
             await self._work()
             self._mark()
         finally:
-            if task.endpoint:
-                await task.endpoint.limits.model.aclose()
+            for endpoint in set(task.endpoints.values()):
+                await endpoint.limits.model.aclose()
             with contextlib.suppress(OSError):
                 self._progress.stop()
             self._writer.close()
@@ -121,6 +132,7 @@ class Regrader:
             self._grading, new = number_of(connection, task.run, task.identity)
             self._owed = deque(owed_items(connection, task.run, self._grading))
             self._answers = answered_by(connection, task.run, self._grading)
+            self._door = Admission(Rules(), accepted_texts(connection, task.run, self._grading))
             earlier = read_counts(connection, task.run, self._grading)
         self._name = calls_name(task.run, self._grading)
         self._crew = Crew(self._progress, self._name)
@@ -148,10 +160,10 @@ class Regrader:
         task = self._task
         self._progress.start(self._tally)
         self._crew.tell("started", text=self._greeting())
-        if task.endpoint:
-            task.endpoint.note = task.endpoint.limits.note = self._crew.note
-            if task.endpoint.notice:
-                self._crew.note(task.endpoint.notice)
+        for endpoint in set(task.endpoints.values()):
+            endpoint.note = endpoint.limits.note = self._crew.note
+        for notice in {task.notice, *(e.notice for e in task.endpoints.values())} - {""}:
+            self._crew.note(notice)
         await self._crew.work(self._worker, task.concurrency)
         if self._left:
             self._crew.note(
@@ -164,9 +176,11 @@ class Regrader:
     def _greeting(self) -> str:
         task, rubric = self._task, self._task.kit.rubric
         before = f", {self._tally.before} graded before" if self._tally.before else ""
+        named = [f"{role} {endpoint.name}" for role, endpoint in task.endpoints.items()]
+        judges = " · ".join(named or ["critic checks"])
         return (
             f"run {task.run} · grading {self._grading} · rubric {rubric.name} {rubric.hash[:8]} · "
-            f"critic {task.critic} · {len(self._owed)} items{before}"
+            f"{judges} · {len(self._owed)} items{before}"
         )
 
     async def _worker(self) -> None:
@@ -206,8 +220,12 @@ class Regrader:
             attempts, verdict = await grade_again(self._agents(settled), settled)
         finally:
             self._tally.in_flight -= 1
-        run = self._task.run
-        self._journal.settle(*graded_lines(run, settled, attempts, verdict, self._grading))
+        kept = next((a for a in attempts if a.round == verdict.round), None)
+        verdict, text = self._door.admit(
+            Applicant(settled.item, kept.messages if kept else ()), verdict
+        )
+        at = (self._task.run, self._grading)
+        self._journal.settle(*graded_lines(at, settled, attempts, verdict, text))
         tally = self._tally
         tally.verdicts[verdict.verdict] += 1
         if verdict.reason:
@@ -222,12 +240,19 @@ class Regrader:
         )
 
     def _agents(self, settled: Settled) -> Agents:
-        task, channels = self._task, {}
-        if task.endpoint:
-            own = role_settings(task.settings.role("critic"), "critic", task.endpoint)
-            seed = task.settings.seed
-            channel = Channel("critic", task.endpoint, self._journal, own, seed, self._budget)
-            channels = {"critic": channel}
+        task = self._task
+        roles = asked_roles(task.settings)
+        channels = {
+            role: Channel(
+                role,
+                endpoint,
+                self._journal,
+                role_settings(roles[role], role, endpoint),
+                task.settings.seed,
+                self._budget,
+            )
+            for role, endpoint in task.endpoints.items()
+        }
         return Agents(
             settled.item,
             channels,

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 from agentloop import __version__
 from agentloop.calibration_report import CalibrationReport
+from agentloop.diversity.reading import Reading
+from agentloop.models.family import related
 from agentloop.plan import Plan
 from agentloop.records import Attempt, Json, Verdict
 from agentloop.rubric import Rubric
@@ -22,7 +24,7 @@ from agentloop.store.resume import Owed
 PACKAGES = ("langgraph", "litellm", "duckdb", "pydantic")
 TOLD = {
     "accept", "items", "per_seed", "max_rounds", "concurrency", "budget_usd", "max_seconds",
-    "audit", "canaries",
+    "audit", "canaries", "novelty", "on_collapse",
 }  # fmt: skip
 """Settings that are no part of a run's identity, kept with each session."""
 
@@ -49,6 +51,19 @@ def calibration_line(report: CalibrationReport, rid: str) -> Line:
         "critic": report.critic,
         "report": report.model_dump(mode="json"),
         "time": report.time,
+    }
+
+
+def reading_line(run: str, rid: str, reading: Reading) -> Line:
+    """Return the row of a reading of the variety of accepted texts."""
+    return "readings", {
+        "rid": rid,
+        "run": run,
+        "view": reading.view,
+        "number": reading.number,
+        "light": reading.light,
+        "reading": reading.model_dump(mode="json"),
+        "time": time.time(),
     }
 
 
@@ -101,10 +116,16 @@ def settled_lines(
         grade = {key: data.pop(key) for key in ("grade", "accepted", "reason", "detail")}
         at = {**place, "round": attempt.round}
         lines.append(("attempts", data | at))
-        lines.append(("grades", {**at, "grading": 0, **grade}))
+        lines.append(("grades", {**at, "grading": 0, **grade, **_stamp(attempt)}))
     row = {**place, **verdict.model_dump(), "fingerprint": fingerprint, "time": time.time()}
     lines.append(("verdicts", row))
     return lines
+
+
+def _stamp(attempt: Attempt) -> Json:
+    """Say whether a judge was of the family of who wrote the attempt; nothing where none was asked."""
+    judges = attempt.grade.judges if attempt.grade else ()
+    return {"self_graded": related(attempt.model, judges) if judges else None}
 
 
 def grading_line(run: str, grading: int, rubric: Rubric, critic: str, identity: Json) -> Line:
@@ -120,15 +141,24 @@ def grading_line(run: str, grading: int, rubric: Rubric, critic: str, identity: 
 
 
 def graded_lines(
-    run: str, settled: Settled, attempts: Sequence[Attempt], verdict: Verdict, grading: int
+    at: tuple[str, int],
+    settled: Settled,
+    attempts: Sequence[Attempt],
+    verdict: Verdict,
+    fingerprint: str,
 ) -> list[Line]:
-    """Return an item's grades and verdict in a grading beside the run's own; the verdict last."""
+    """Return an item's grades and verdict in a grading beside the run's own; the verdict last.
+
+    `at` is the run and the grading's number.
+    """
+    run, grading = at
     place = {"run": run, "item": settled.item, "opening": settled.opening, "grading": grading}
     lines: list[Line] = []
     for attempt in attempts:
         keys = {"grade", "accepted", "reason", "detail"}
         grade = attempt.model_dump(mode="json", include=keys)
-        lines.append(("grades", {**place, "round": attempt.round, **grade}))
-    row = {**verdict.model_dump(), **place, "fingerprint": "", "time": time.time()}
+        row = {**place, "round": attempt.round, **grade, **_stamp(attempt)}
+        lines.append(("grades", row))
+    row = {**verdict.model_dump(), **place, "fingerprint": fingerprint, "time": time.time()}
     lines.append(("verdicts", row))
     return lines

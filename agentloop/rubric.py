@@ -152,6 +152,12 @@ class Rubric(BaseModel):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"criterion `{name}` stands twice")
+        checked = [c for c in self.criteria if c.check]
+        for criterion in checked:
+            if any(c.check == criterion.name != criterion.check for c in checked):
+                raise ValueError(
+                    f"criterion `{criterion.name}` has the name of a check that another one names"
+                )
         return self
 
     @cached_property
@@ -226,7 +232,7 @@ class Rubric(BaseModel):
         found = {result.name: result for result in results}
         marks = []
         for criterion in self.checked:
-            result = found.get(criterion.name) or found.get(criterion.check)
+            result = found.get(criterion.check) or found.get(criterion.name)
             if result is None:
                 raise RubricError(f"criterion `{criterion.name}`: the check did not run")
             share = 1.0 if result.passed else min(result.fraction, 1 - 1e-9)
@@ -271,11 +277,11 @@ class Rubric(BaseModel):
         return None, ""
 
     def below_top(self, grade: Grade) -> tuple[Json, ...]:
-        """Return what a reviser may see of each mark below its top level."""
+        """Return what a reviser may see of each mark below its top level: those with evidence."""
         return tuple(
             {"name": c.name, "ask": c.ask, "level": m.level, "quote": m.quote, "reason": m.reason}
             for c in self.criteria
-            if (m := grade.mark(c.name)).level != c.top
+            if (m := grade.mark(c.name)).level != c.top and (m.quote or m.reason)
         )
 
 

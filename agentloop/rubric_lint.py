@@ -109,10 +109,10 @@ class Flag:
 
 
 def lint(rubric: Rubric) -> list[Flag]:
-    """Return what a judge would stumble over, in the order of the criteria."""
-    twins = _overlaps(rubric.criteria)
+    """Return what a judge would stumble over, in the order of the criteria that are judged."""
+    twins = _overlaps(rubric.judged)
     flags = []
-    for criterion in rubric.criteria:
+    for criterion in rubric.judged:
         for kind, what in _found(criterion):
             flags.append(_flag(criterion, kind, what))
         if what := twins.get(criterion.name, ""):

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from agentloop import export
-from agentloop.calibration_report import CalibrationReport, Judged, summary_line
+from agentloop.calibration_report import CalibrationReport, Judged, summary_line, trust_in
 from agentloop.config import ROLES, Settings, load_settings
-from agentloop.errors import SettingsError, UserError
+from agentloop.errors import UserError
 from agentloop.forecast import Forecast, forecast
 from agentloop.plan import prepare
 from agentloop.progress import Callback, Progress, progress_for, told
@@ -52,9 +52,10 @@ class Run:
     @property
     def trust(self) -> str:
         """One line on what its verdicts are worth: the critic beside people, the corrected quality."""
-        known = self.calibration is not None and self.counts["attempts"]
-        judged = Store(self.store).judged(self.name) if known else (0, 0)
-        return summary_line(self.calibration, Judged(*judged))
+        return summary_line(self.calibration, self._judged())
+
+    def _judged(self) -> Judged:
+        return Judged(*Store(self.store).judged(self.name) if self.counts["attempts"] else (0, 0))
 
     def items(self, verdict: str = "accepted", where: str = "") -> Iterator[Json]:
         """Yield rows of the view `examples`."""
@@ -75,8 +76,16 @@ class Run:
         return export.write(path, content, store=self.store)
 
     def evidence(self) -> Evidence:
-        """Return what audits and canaries say of its grades."""
-        return Store(self.store).evidence(self.name)
+        """Return what audits and canaries say of its grades; nothing of a run without an item."""
+        return Store(self.store).evidence(self.name) if self.counts["seeds"] else Evidence()
+
+    def as_dict(self) -> Json:
+        """Return its counts, and what its verdicts are worth, as JSON values."""
+        return {
+            **self.counts,
+            "evidence": self.evidence().as_dict(),
+            "calibration": trust_in(self.calibration, self._judged()),
+        }
 
     def __str__(self) -> str:
         return told(self.counts)
@@ -132,10 +141,12 @@ def _settings(
     config: str | Path | None,
     progress: str | None = None,
 ) -> Settings:
-    for role in models or {}:
-        if role not in ROLES:
-            raise SettingsError(f"unknown role `{role}`; roles are {', '.join(ROLES)}")
-    return load_settings({**given, **(models or {}), "progress": progress}, file=config)
+    named = dict(models or {})
+    usual = {role: named.pop(role) for role in ROLES if role in named}
+    roles = {role: {"model": model} for role, model in named.items()}
+    if roles:
+        given = {**given, "roles": {**given.get("roles", {}), **roles}}
+    return load_settings({**given, **usual, "progress": progress}, file=config)
 
 
 def watcher(progress: Any) -> tuple[Progress | None, str | None]:

@@ -14,7 +14,6 @@ import contextlib
 import time
 from dataclasses import dataclass
 
-from agentloop.admission import Admission
 from agentloop.agents import Agents
 from agentloop.auditing import audit, audit_line, canary_line, gate, try_canary
 from agentloop.calibration_report import standing
@@ -22,10 +21,11 @@ from agentloop.canaries import canary, chosen
 from agentloop.crew import Crew, StoppedBy
 from agentloop.errors import AgentloopError, BudgetReached, SettingsError
 from agentloop.feed import Feed
-from agentloop.loop import Context, recursion_limit
+from agentloop.intake import Intake
+from agentloop.loop import recursion_limit
 from agentloop.models.base import Reply
 from agentloop.models.budget import Budget
-from agentloop.models.channel import Channel
+from agentloop.models.channel import Channel, Endpoint
 from agentloop.models.family import family
 from agentloop.plan import Plan
 from agentloop.progress import Progress, Tally
@@ -33,15 +33,18 @@ from agentloop.records import Attempt, Json, Verdict
 from agentloop.rows import (
     calibration_line,
     item_line,
+    reading_line,
     reopened_line,
     run_line,
     session_line,
     settled_lines,
 )
+from agentloop.state import Context
 from agentloop.store import COUNT_KEYS, Store
 from agentloop.store.journal import Line, RunJournal
 from agentloop.store.resume import Owed
 from agentloop.store.writer import Writer
+from agentloop.variety import Variety
 from agentloop.verdicts import failure
 
 HEARTBEAT = 5.0  # seconds between the session's marks in the store, and counts told
@@ -69,6 +72,12 @@ class Session:
         """Set, and replaced, whenever an item ends."""
         self._budget: Budget | None = None
         self._failed = self._sent = 0
+        self._variety = None
+        if plan.settings.on_collapse != "off":
+            self._variety = Variety(plan, self._crew.note, self._collapsed)
+        self._last = contextlib.ExitStack()
+        """What is closed at the end."""
+        self._steps = len(plan.found.recipe.steps)
 
     async def play(self) -> Ending:
         """Work until the target, a cap, the end of the seeds, or a signal."""
@@ -86,6 +95,7 @@ class Session:
                 await endpoint.limits.model.aclose()
             with contextlib.suppress(OSError):
                 self._progress.stop()
+            self._last.close()
             writer.close(discard=fresh and self._journal.silent)
         ending = self._result()
         if self._crew.error is not None:
@@ -107,7 +117,8 @@ class Session:
         tally.before = tally.done
         for name in ("calls", "requests", "prompt_tokens", "completion_tokens", "cost_usd"):
             setattr(tally, name, earlier.counts.get(name, 0))
-        self._admission = Admission(earlier.accepted, settings.accept)
+        self._intake = Intake(plan, earlier, self._feed.standing, self._feed.taken, self._variety)
+        self._last.callback(self._intake.close)
         if settings.budget_usd is not None:
             if tally.cost_usd is None:
                 raise SettingsError(
@@ -129,7 +140,8 @@ class Session:
             endpoint.note = endpoint.limits.note = self._crew.note
         self._progress.start(self._tally)
         self._crew.tell("started", text=self._greeting())
-        for notice in {endpoint.notice for endpoint in self._plan.endpoints.values()} - {""}:
+        notices = {endpoint.notice for endpoint in self._plan.endpoints.values()} - {""}
+        for notice in (*sorted(notices), *self._plan.kit.notices):
             self._crew.note(notice)
         beat, clock = asyncio.create_task(self._heartbeat()), self._clock()
         try:
@@ -139,8 +151,11 @@ class Session:
             beat.cancel()
             if clock is not None:
                 clock.cancel()
+        if self._variety is not None:
+            await self._variety.end()
+            self._write_readings()
         accept = self._plan.settings.accept
-        made_it = accept is not None and self._admission.accepted >= accept
+        made_it = accept is not None and self._intake.accepted >= accept
         if made_it and self._crew.stopped_by in ("seeds", "items", "budget", "seconds"):
             self._crew.stopped_by = "accept"  # the last ones in flight made it
         if self._unanswered() and self._crew.stopped_by in ("seeds", "items"):
@@ -176,17 +191,20 @@ class Session:
 
     @property
     def _own_grades(self) -> str:
-        """Say so where the critic is of the generator's family: allowed, and no good witness."""
-        endpoints = self._plan.endpoints
-        writer, judge = family(endpoints["generator"].name), family(endpoints["critic"].name)
-        return f" · self-graded ({judge})" if writer == judge else ""
+        """Say so where a judge is of a writer's family: allowed, and no good witness."""
+        by_task: dict[bool, set[str]] = {True: set(), False: set()}
+        for role, endpoint in self._plan.endpoints.items():
+            if role != "auditor":
+                by_task[role in ("generator", "reviser")].add(family(endpoint.name))
+        both = ", ".join(sorted(by_task[True] & by_task[False]))
+        return f" · self-graded ({both})" if both else ""
 
     def _why_stop(self) -> StoppedBy | None:
         """Return why no further item should be started; None when one should."""
         settings = self._plan.settings
         if self._crew.stopped_by:
             return self._crew.stopped_by
-        if settings.accept and self._admission.accepted >= settings.accept:
+        if settings.accept and self._intake.accepted >= settings.accept:
             return "accept"
         if settings.items and self._started >= settings.items:
             return "items"
@@ -234,7 +252,7 @@ class Session:
             return False
         tally = self._tally
         share = (tally.verdicts["accepted"] + 1) / (tally.settled + 2)
-        return tally.in_flight * share >= accept - self._admission.accepted
+        return tally.in_flight * share >= accept - self._intake.accepted
 
     def _wake(self) -> None:
         """Let workers that wait for an item's end look again."""
@@ -243,30 +261,41 @@ class Session:
 
     async def _settle(self, owed: Owed) -> None:
         """Walk one item through the graph and the door, and write it down."""
-        item = owed.item
         attempts: list[Attempt] = []
         watched: list[Line] = []
+        inputs: Json = {}
         try:
             inputs = self._begin(owed)
-            agents = self._agents(owed)
-            state = await self._plan.found.graph.ainvoke(
-                {"item": item, "seed": owed.seed.fields, "inputs": inputs},
-                context=Context(agents=agents, max_rounds=self._plan.settings.max_rounds),
-                config={"recursion_limit": recursion_limit(self._plan.settings.max_rounds)},
-            )
-            verdict = Verdict.model_validate(state["verdict"])
-            attempts = [Attempt.model_validate(a) for a in state.get("attempts", [])]
-            verdict = await self._audit(owed, agents, attempts, verdict, watched)
-            await self._try_canary(owed, agents, attempts, watched)
-        except AgentloopError:
+            verdict = self._intake.too_deep(owed, inputs)
+            if verdict is None:
+                verdict = await self._walked(owed, inputs, attempts, watched)
+        except (AgentloopError, asyncio.CancelledError):
+            self._intake.dropped(inputs)
             raise
         except Exception as error:  # a bug in `draw` or in a node of one's own costs one item
             verdict = Verdict.model_validate(failure(error))
         kept = next((a for a in attempts if a.round == verdict.round), None)
-        verdict, fingerprint = self._admission.admit(item, verdict, kept.messages if kept else ())
+        verdict, fingerprint = self._intake.admit(owed, inputs, verdict, kept)
         lines = settled_lines(self._plan.run, owed, attempts, verdict, fingerprint)
         self._journal.settle(*watched, *lines)
-        self._count(item, verdict)
+        self._count(owed.item, verdict)
+
+    async def _walked(
+        self, owed: Owed, inputs: Json, attempts: list[Attempt], watched: list[Line]
+    ) -> Verdict:
+        """Return what graph and auditor make of an item; fill in its attempts and what was watched."""
+        agents = self._agents(owed, inputs)
+        rounds = inputs.get("rounds", self._plan.max_rounds)
+        state = await self._plan.found.graph.ainvoke(
+            {"item": owed.item, "seed": owed.seed.fields, "inputs": inputs},
+            context=Context(agents=agents, max_rounds=rounds),
+            config={"recursion_limit": recursion_limit(rounds, self._steps)},
+        )
+        verdict = Verdict.model_validate(state["verdict"])
+        attempts += [Attempt.model_validate(a) for a in state.get("attempts", [])]
+        verdict = await self._audit(owed, agents, attempts, verdict, watched)
+        await self._try_canary(owed, agents, attempts, watched)
+        return verdict
 
     async def _audit(
         self,
@@ -290,7 +319,7 @@ class Session:
     ) -> None:
         """Show the critic something whose right verdict is known, with some items."""
         settings, seed = self._plan.settings, owed.seed.fields
-        graded = next((a for a in attempts if a.grade is not None), None)
+        graded = next((a for a in attempts if a.grade and a.grade.judges), None)
         if graded is None or not chosen(settings.canaries, settings.seed, owed.item, "canary"):
             return
         last = graded.messages[-1]["content"] if graded.messages else ""
@@ -299,23 +328,20 @@ class Session:
             return
         own = graded.grade.criteria if shown.seed is None else ()
         found = await try_canary(agents, shown.seed or seed, shown, own)
-        original = graded.grade.score
-        line = canary_line(self._plan.run, owed.item, shown, found, original, time.time())
-        watched.append(line)
+        watched.append(canary_line(self._plan.run, owed.item, shown, found, time.time()))
 
     def _begin(self, owed: Owed) -> Json:
         """Return an item's inputs: drawn once and written down before its first call."""
-        recipe, settings = self._plan.found.recipe, self._plan.settings
         if owed.opening:
             self._journal.write(reopened_line(self._plan.run, owed))
         inputs: Json = {"sample": owed.sample}
         try:
-            inputs = owed.inputs or recipe.inputs(owed.seed.fields, owed.sample, settings.seed)
+            inputs = self._intake.inputs(owed)
         finally:
             self._journal.write(item_line(self._plan.run, owed, inputs))
         return inputs
 
-    def _agents(self, owed: Owed) -> Agents:
+    def _agents(self, owed: Owed, inputs: Json) -> Agents:
         plan = self._plan
         channels: dict[str, Channel] = {
             role: Channel(
@@ -326,7 +352,7 @@ class Session:
                 plan.settings.seed,
                 self._budget,
             )
-            for role, endpoint in plan.endpoints.items()
+            for role, endpoint in self._endpoints(inputs).items()
         }
         return Agents(
             owed.item,
@@ -338,6 +364,12 @@ class Session:
             owed.opening,
             plan.weights,
         )
+
+    def _endpoints(self, inputs: Json) -> dict[str, Endpoint]:
+        """Return who plays each role for an item: of several generators the one that it drew."""
+        endpoints = self._plan.endpoints
+        mine = {role: e for role, e in endpoints.items() if not role.startswith("generator.")}
+        return mine | {"generator": endpoints[inputs.get("generator", "generator")]}
 
     def _count(self, item: str, verdict: Verdict) -> None:
         tally = self._tally
@@ -365,10 +397,23 @@ class Session:
             line = session_line(self._plan, rid, self._begun, seconds, self._crew.stopped_by)
             self._journal.write(line)
 
+    def _write_readings(self) -> None:
+        """Write down what was read of the variety of accepted texts."""
+        if self._variety is None or self._journal.silent:
+            return
+        while self._variety.readings:
+            reading = self._variety.readings.pop(0)
+            self._journal.write(reading_line(self._plan.run, self._writer.row_id(), reading))
+
+    def _collapsed(self) -> None:
+        self._crew.wind_up("collapse")
+
     async def _heartbeat(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT)
             self._crew.tell("counts", counts=self._tally.as_dict())
+            self._intake.flush()
+            self._write_readings()
             self._mark()
 
     def _result(self) -> Ending:
@@ -389,6 +434,6 @@ class Session:
             return 0
         if self._crew.stopped_by == "items":
             return 3 if settings.accept else 0
-        if self._crew.stopped_by in ("budget", "seconds", "endpoint"):
+        if self._crew.stopped_by in ("budget", "seconds", "collapse", "endpoint"):
             return 3
         return 3 if settings.accept or settings.items else 0

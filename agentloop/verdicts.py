@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from agentloop.errors import (
     AccessError,
     AgentloopError,
+    Filtered,
     ModelError,
     PromptError,
     RefusedReply,
@@ -44,6 +45,9 @@ def failure(error: Exception) -> Json:
     """
     if isinstance(error, AgentloopError) and not is_items_own(error):
         raise error
+    if isinstance(error, Filtered):
+        dropped = Verdict(verdict="rejected", reason="filtered", detail=str(error)[:SHOWN])
+        return dropped.model_dump(mode="json")
     reason: Reason = "error"
     detail = str(error) if isinstance(error, AgentloopError) else f"{type(error).__name__}: {error}"
     if isinstance(error, ReplyError):
@@ -78,7 +82,7 @@ def reply_reason(error: ReplyError) -> Reason:
 
 def is_items_own(error: Exception) -> bool:
     """Whether an error says something of the item, and not of the endpoint or the store."""
-    return isinstance(error, ReplyError | ModelError | PromptError) and not isinstance(
+    return isinstance(error, Filtered | ReplyError | ModelError | PromptError) and not isinstance(
         error, AccessError | UnreachableError
     )
 

@@ -3,11 +3,13 @@
     python benchmarks/judged.py [--prompt 0..3]
 
 The labels are LLMBar's (419 pairs that people agree on, 838 outputs), the replies GPT-4's recorded
-ratings from 0 to 9 by one of four prompts; 3, with criteria and a reference, is the best. Prints what
-the command prints. The data is read as in `benchmarks/llmbar.py`.
+ratings from 0 to 9 by one of four prompts; 3, with criteria and a reference, is the best. The recipe's
+checks are left out, so that the judge alone is measured. Prints what the command prints. The data is
+read as in `benchmarks/llmbar.py`.
 """
 
 import argparse
+import dataclasses
 import json
 import re
 import tempfile
@@ -19,6 +21,7 @@ import agentloop as al
 from agentloop.calibrate import calibrate
 from agentloop.cli.calibrate import told
 from agentloop.models.base import Request
+from agentloop.recipes import find_recipe
 
 RUBRIC = """
 name: llmbar
@@ -64,7 +67,7 @@ def main() -> None:
             )
         )
         report = calibrate(
-            "instructions",
+            dataclasses.replace(find_recipe("instructions").recipe, checks=()),
             labels,
             rubric=str(rubric),
             store=Path(folder) / "s.duckdb",

@@ -33,14 +33,15 @@ class QA(al.Candidate):
 PROMPTS = {
     "generate": "GENERATE {{ seed.passage }} | sample {{ inputs.sample }}",
     "critique": "CRITIQUE {{ candidate.answer }} | {% for c in criteria %}{{ c.name }} {% endfor %}"
-    "| reference {{ reference }}",
-    "ask": "ASK {{ criterion.name }} {{ candidate.answer }}",
+    "| reference {{ reference }} | {{ fence }}",
+    "ask": "ASK {{ criterion.name }} {{ candidate.answer }} | {{ fence }}",
     "evidence": "EVIDENCE {{ candidate.answer }} {% for w in wanted %}{{ w.name }}={{ w.need }} "
-    "{% endfor %}",
-    "reference": "REFERENCE {{ candidate.question }}",
+    "{% endfor %}| {{ fence }}",
+    "reference": "REFERENCE {{ candidate.question }} | {{ fence }}",
     "criteria": "CRITERIA {{ count }} for {{ seed.passage }}",
-    "audit": "AUDIT {{ candidate.answer }} | {% for c in criteria %}{{ c.name }} {% endfor %}",
-    "audit_ask": "AUDITASK {{ criterion.name }} {{ candidate.answer }}",
+    "audit": "AUDIT {{ candidate.answer }} | {% for c in criteria %}{{ c.name }} {% endfor %}"
+    "| {{ fence }}",
+    "audit_ask": "AUDITASK {{ criterion.name }} {{ candidate.answer }} | {{ fence }}",
     "revise": "REVISE {{ candidate.answer }} "
     "| {% for m in marks %}{{ m.name }}: {{ m.reason }} {% endfor %}"
     "| {% for c in checks %}{{ c.name }}: {{ c.evidence }} {% endfor %}",
@@ -52,7 +53,13 @@ criteria:
   - name: right
     ask: Is the answer right?
 """
-WATCH = ("AGENTLOOP_AUDIT", "AGENTLOOP_CANARIES")
+QUIET = {
+    "AGENTLOOP_AUDIT": "off",
+    "AGENTLOOP_CANARIES": "off",
+    "AGENTLOOP_NOVELTY": "exact",
+    "AGENTLOOP_ON_COLLAPSE": "off",
+}
+"""A test that wants audits, canaries or near-duplicates asks for them."""
 PASSAGE = "The river Elbe rises in the Giant Mountains and flows into the North Sea near Cuxhaven."
 SEEDS = [{"passage": f"{PASSAGE} This is passage number {n}."} for n in range(40)]
 
@@ -181,7 +188,7 @@ def write_seeds(folder: Path, count: int) -> Path:
 def environment() -> dict[str, str]:
     hidden = ("AGENTLOOP_", "COV_", "PYTEST_")
     own = {k: v for k, v in os.environ.items() if not k.startswith(hidden)}
-    return own | dict.fromkeys(WATCH, "off")
+    return own | QUIET
 
 
 def python(code: str, *arguments: str | Path, **more: Any) -> subprocess.Popen[str]:

@@ -11,7 +11,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from tests.builders import WATCH
+from tests.builders import QUIET
 from tests.endpoint import Endpoint
 
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, max_examples=60)
@@ -55,8 +55,8 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ours = name.startswith("AGENTLOOP_") and name != "AGENTLOOP_CACHE_DIR"
         if ours or name.endswith("_API_KEY"):
             monkeypatch.delenv(name)
-    for watch in WATCH:  # a test that wants audits or canaries asks for them
-        monkeypatch.setenv(watch, "off")
+    for name, value in QUIET.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture

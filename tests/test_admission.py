@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentloop.admission import Admission, fingerprint
+from agentloop.admission import Admission, Applicant, Rules, fingerprint
 from agentloop.records import Verdict, VerdictName
 
 ACCEPTED = Verdict(verdict="accepted", round=0, score=0.9)
@@ -21,9 +21,9 @@ def talk(*texts: str) -> Talk:
 
 
 def test_a_copy_names_the_item_it_copies() -> None:
-    door = Admission()
-    assert door.admit("a", ACCEPTED, talk("Why?", "So."))[0] == ACCEPTED
-    verdict, _ = door.admit("b", ACCEPTED, talk("why?", " so. "))
+    door = Admission(Rules())
+    assert door.admit(Applicant("a", talk("Why?", "So.")), ACCEPTED)[0] == ACCEPTED
+    verdict, _ = door.admit(Applicant("b", talk("why?", " so. ")), ACCEPTED)
     assert (verdict.verdict, verdict.reason) == ("rejected", "duplicate")
     assert "item a" in verdict.detail
     assert (verdict.round, verdict.score) == (0, 0.9)
@@ -32,33 +32,35 @@ def test_a_copy_names_the_item_it_copies() -> None:
 
 def test_copies_of_what_an_earlier_session_accepted_are_known() -> None:
     print_ = fingerprint(talk("Why?", "So."))
-    door = Admission([(print_, "old")])
-    verdict, under = door.admit("new", ACCEPTED, talk("Why?", "So."))
+    door = Admission(Rules(), [(print_, "old")])
+    verdict, under = door.admit(Applicant("new", talk("Why?", "So.")), ACCEPTED)
     assert (verdict.reason, under) == ("duplicate", print_)
 
 
 def test_after_the_target_good_items_are_over_it() -> None:
-    door = Admission(target=1)
-    door.admit("a", ACCEPTED, talk("1", "1"))
-    verdict, _ = door.admit("b", ACCEPTED, talk("2", "2"))
+    door = Admission(Rules(target=1))
+    door.admit(Applicant("a", talk("1", "1")), ACCEPTED)
+    verdict, _ = door.admit(Applicant("b", talk("2", "2")), ACCEPTED)
     assert (verdict.verdict, verdict.reason) == ("rejected", "over_target")
     assert door.accepted == 1
 
 
 @pytest.mark.parametrize("name", ["rejected", "ungradable", "failed"])
 def test_what_was_not_accepted_passes_unchanged_and_unknown(name: VerdictName) -> None:
-    door = Admission()
+    door = Admission(Rules())
     verdict = Verdict(verdict=name)
-    assert door.admit("a", verdict, talk("1", "1")) == (verdict, "")
-    assert door.admit("b", ACCEPTED, talk("1", "1"))[0] == ACCEPTED
+    assert door.admit(Applicant("a", talk("1", "1")), verdict) == (verdict, "")
+    assert door.admit(Applicant("b", talk("1", "1")), ACCEPTED)[0] == ACCEPTED
 
 
 @given(st.lists(st.sampled_from(["one", "two", "three", "four"])), st.integers(1, 5))
 def test_the_accepted_are_distinct_and_never_more_than_the_target(
     texts: list[str], target: int
 ) -> None:
-    door = Admission(target=target)
-    verdicts = [door.admit(str(i), ACCEPTED, talk(text))[0] for i, text in enumerate(texts)]
+    door = Admission(Rules(target=target))
+    verdicts = [
+        door.admit(Applicant(str(i), talk(text)), ACCEPTED)[0] for i, text in enumerate(texts)
+    ]
     accepted = [t for t, v in zip(texts, verdicts, strict=True) if v.verdict == "accepted"]
     assert len(accepted) == len(set(accepted)) == door.accepted == min(target, len(set(texts)))
 

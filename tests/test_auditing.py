@@ -11,10 +11,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import agentloop as al
+from agentloop.calibrate import calibrate
 from agentloop.canaries import ORDER, PADDING, canary, chosen
+from agentloop.cli import run_cli
 from agentloop.errors import TransientError
-from agentloop.store import Store
-from tests.builders import SEEDS, agent, asked, draft, marks, play, roles, tiny, verdicts
+from agentloop.store import COUNT_KEYS, Store
+from agentloop.store.evidence import Agreement
+from tests.builders import (
+    SEEDS,
+    agent,
+    asked,
+    draft,
+    marks,
+    play,
+    roles,
+    serving,
+    tiny,
+    verdicts,
+    write_graph,
+)
 
 
 def test_a_sample_of_a_tenth_is_audited_by_default(
@@ -108,6 +123,120 @@ def test_the_gains_of_critic_and_auditor_are_told_apart(tmp_path: Path) -> None:
     assert any(line.startswith("ALARM: revision 1") for line in run.evidence().lines())
 
 
+NUMBERED = [{"passage": f"n{n}. {SEEDS[0]['passage']}"} for n in range(12)]
+HALF = tuple(f"n{n}." for n in range(0, 12, 2))
+
+
+def doubts_half(prompt: str) -> str:
+    """Say no to every other passage."""
+    return marks("no" if any(f" {name} " in prompt for name in HALF) else "yes", "so it is")
+
+
+def test_a_gate_is_compared_with_what_the_critic_said(tmp_path: Path) -> None:
+    """Not with the verdict that it made itself: it would always agree."""
+    run = play(tmp_path, agent(audit=doubts_half), seeds=NUMBERED, audit="all")
+    assert run.counts["rejected"] == 6
+    evidence = run.evidence()
+    assert (evidence.accepted, evidence.rejected) == (Agreement(12, 12, 6), Agreement())
+    assert evidence.lines() == [
+        "auditor: agrees on 6 of 12 items that the critic accepted and 0 of 0 that it refused"
+    ]
+
+
+def test_an_unreadable_audit_of_a_gate_is_counted(tmp_path: Path) -> None:
+    run = play(tmp_path, agent(audit="hm"), seeds=NUMBERED[:2], audit="all")
+    assert run.evidence().accepted == Agreement(2, 0, 0)
+    assert run.evidence().lines()[0].endswith("0 that it refused, 2 unreadable")
+
+
+def test_what_the_door_refused_is_no_disagreement(tmp_path: Path) -> None:
+    run = play(tmp_path, agent(generate=draft()), seeds=NUMBERED, audit=0.999)
+    assert (run.counts["accepted"], run.counts["rejected"]) == (1, 11)
+    assert run.evidence().accepted == Agreement(12, 12, 12)
+    assert run.evidence().rejected == Agreement()
+
+
+def test_what_checks_alone_decide_is_nobodys_agreement(tmp_path: Path) -> None:
+    checked = """
+name: checked
+accept_at: 0.7
+criteria:
+  - {name: short, check: length, with: {field: answer, words: [1, 6]}}
+"""
+    recipe = tiny(tmp_path, checked)
+    run = play(tmp_path, agent(generate=draft()), recipe, audit="all", canaries="all")
+    assert run.evidence().lines() == []
+
+
+def test_a_sample_that_drew_nothing_says_so(tmp_path: Path) -> None:
+    run = play(tmp_path, agent(), seeds=NUMBERED[:5], audit=1e-6, canaries=0.00002)
+    assert run.evidence().lines() == [
+        "auditor: 0 of 5 items drawn (0.0001 %)",
+        "canaries: 0 of 5 items drawn (0.002 %)",
+    ]
+    off = play(tmp_path, agent(), seeds=NUMBERED[:5], run="off")
+    assert off.evidence().lines() == []
+
+
+@pytest.mark.parametrize(("items", "few"), [(2, True), (12, False)])
+def test_a_gain_over_few_revisions_is_called_one(tmp_path: Path, items: int, few: bool) -> None:
+    def critic(prompt: str) -> str:
+        return marks("yes" if "REVISED" in prompt else "no")
+
+    model = agent(critique=critic, revise=lambda p: draft(f"REVISED {p[7:40]}"))
+    run = play(tmp_path, model, seeds=NUMBERED[:items], audit="all")
+    line = run.evidence().lines()[1]
+    assert line.startswith("revision 1: critic +1.00, auditor +0.00 (mean of ")
+    assert ("too few for an alarm" in line) is few
+
+
+def test_a_gate_is_told_apart_from_what_the_critic_accepted(tmp_path: Path) -> None:
+    model = agent(audit=doubts_half)
+    recipe = tiny(tmp_path)
+    lines = [
+        {"seed": SEEDS[0], "candidate": candidate(f"As {n}."), "good": n % 2 == 0}
+        for n in range(60)
+    ]
+    (tmp_path / "labels.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def knows(prompt: str) -> str:
+        return marks("yes" if int(prompt.split()[2].strip(".")) % 2 == 0 else "no", "odd")
+
+    store = tmp_path / "cal.duckdb"
+    calibrate(recipe, tmp_path / "labels.jsonl", store=store, model=agent(critique=knows))
+    given = {"seeds": NUMBERED, "calibration": str(store)}
+    gated = play(tmp_path, model, recipe, audit="all", **given)
+    assert "1.00 of 12 candidates accepted before the audit, corrected" in gated.trust
+    plain = play(tmp_path, model, recipe, run="plain", **given)
+    assert "1.00 of 12 candidates accepted, corrected" in plain.trust
+
+
+def test_programs_are_told_what_people_are(tmp_path: Path, capsys: Any) -> None:
+    model = agent(audit=doubts_half)
+    graph = write_graph(tmp_path)
+    seeds = tmp_path / "seeds.jsonl"
+    seeds.write_text("".join(json.dumps(seed) + "\n" for seed in NUMBERED))
+    store = tmp_path / "qa.duckdb"
+    with serving(model) as endpoint:
+        line = ["run", str(graph), "--seeds", str(seeds), "--store", str(store), "--json"]
+        line += ["--model", "openai/x", "--base-url", endpoint.url, "--audit", "all"]
+        assert run_cli([*line, "--progress", "none"]) == 0
+        first = json.loads(capsys.readouterr().out)
+        assert run_cli([*line, "--progress", "none"]) == 0
+        assert json.loads(capsys.readouterr().out) == first
+    assert run_cli(["status", str(store), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == first
+    assert first["evidence"]["audits"]["accepted"] == {"audited": 12, "readable": 12, "agreed": 6}
+    assert first["evidence"]["alarms"] == []
+    assert (first["calibration"]["state"], first["calibration"]["judged"]) == ("uncalibrated", 12)
+
+
+def test_a_run_that_settled_nothing_has_no_evidence(tmp_path: Path) -> None:
+    (tmp_path / "none.jsonl").write_text("")
+    run = al.Run(tmp_path / "none.duckdb", dict.fromkeys(COUNT_KEYS, 0), 0)
+    assert run.as_dict()["evidence"]["alarms"] == []
+
+
 def test_a_resumed_run_audits_nothing_twice(tmp_path: Path) -> None:
     play(tmp_path, agent(), seeds=SEEDS[:5], items=3, audit="all", canaries="all")
     model = agent()
@@ -132,13 +261,43 @@ class TestCanaries:
     def test_one_that_says_yes_to_everything_does_not(self, tmp_path: Path) -> None:
         long = draft("In the Giant Mountains, not far from the border.")
         run = play(tmp_path, agent(generate=long), seeds=SEEDS[:20], canaries="all")
-        caught = {k.kind: (k.caught, k.shown) for k in run.evidence().canaries}
-        assert set(caught) == {"injected", "scrambled", "padded"}
-        assert caught["injected"][0] == caught["scrambled"][0] == 0
-        assert caught["padded"][0] == caught["padded"][1]
+        caught = {k.kind: k.caught for k in run.evidence().canaries}
+        assert caught == {"injected": 0, "scrambled": 0, "padded": 0}
         assert any(
             line.startswith("ALARM: the critic was wrong") for line in run.evidence().lines()
         )
+
+    def test_a_padded_one_is_longer_than_any_draft_and_says_nothing_of_it(self) -> None:
+        long = {"answer": "far from the border " * 200}
+        found = [canary(f"item {n}", long) for n in range(40)]
+        padded = [c.candidate["answer"] for c in found if c and c.kind == "padded"]
+        assert padded
+        assert all(len(text) > len(long["answer"]) for text in padded)
+        assert not any("border" in text for text in padded)
+
+    def test_one_that_a_check_refuses_is_not_the_critics(self, tmp_path: Path) -> None:
+        def orders(candidate: dict[str, Any], seed: dict[str, Any]) -> Any:
+            return al.fail("an order") if candidate["answer"] == ORDER else al.passed()
+
+        long = draft("In the Giant Mountains, not far from the border.")
+        recipe = tiny(tmp_path, checks=(al.Check("orders", orders),))
+        row = {"good": True, "seed": {"passage": "p"}, "candidate": candidate(ORDER)}
+        (tmp_path / "prompts" / "canaries.jsonl").write_text(json.dumps(row))
+        model = agent(generate=long)
+        run = play(tmp_path, model, recipe, seeds=SEEDS[:20], canaries="all")
+        kinds = {kind.kind: kind for kind in run.evidence().canaries}
+        for kind in ("injected", "good"):
+            assert (kinds[kind].caught, kinds[kind].judged) == (0, 0)
+            assert kinds[kind].by_checks == kinds[kind].shown > 0
+        refused = kinds["injected"].shown + kinds["good"].shown
+        (line,) = (line for line in run.evidence().lines() if line.startswith("canaries"))
+        assert line == (
+            f"canaries: the critic is right about 0 of {20 - refused} (padded 0/"
+            f"{kinds['padded'].shown}, scrambled 0/{kinds['scrambled'].shown}); {refused} refused by "
+            f"a check, {kinds['good'].shown} of them good ones"
+        )
+        told = run.evidence().as_dict()["canaries"]
+        assert sum(kind["by_checks"] for kind in told) == refused
 
     def test_they_are_no_items_and_change_none(self, tmp_path: Path) -> None:
         long = draft("In the Giant Mountains, not far from the border.")

@@ -568,11 +568,29 @@ def test_a_calibration_is_part_of_a_runs_identity(tmp_path: Path) -> None:
 
 
 def test_without_a_threshold_the_rubrics_stays_and_the_run_says_so(tmp_path: Path) -> None:
-    measure(tmp_path, STEPS, recipe=tiny(tmp_path, LEVELS), target=0.99)
+    strict = LEVELS.replace("0.5", "0.7")
+    measure(tmp_path, STEPS, recipe=tiny(tmp_path, strict), target=0.99)
     notes: list[Any] = []
-    run = graded_run(tmp_path, calibration=str(tmp_path / "cal.duckdb"), progress=notes.append)
-    assert run.counts["accepted"] == 3
+    model = agent(critique=json.dumps({"right": mark("right")}))
+    given = {"calibration": str(tmp_path / "cal.duckdb"), "progress": notes.append}
+    assert play(tmp_path, model, tiny(tmp_path, strict), **given).counts["accepted"] == 1
     assert "no threshold reaches .99, the rubric's stays" in notes[0].data["text"]
+
+
+def test_a_judge_without_skill_is_refused(tmp_path: Path) -> None:
+    measure(tmp_path, STEPS, recipe=tiny(tmp_path, LEVELS), target=0.99)
+    with pytest.raises(SettingsError, match=r"tells next to nothing: .* is 1\.00"):
+        graded_run(tmp_path, calibration=str(tmp_path / "cal.duckdb"))
+
+
+def test_labels_of_one_kind_calibrate_nothing(tmp_path: Path) -> None:
+    report = measure(tmp_path, judged("right", 60, True), recipe=tiny(tmp_path, LEVELS))
+    assert report.state == "uncalibrated"
+    notes: list[Any] = []
+    given = {"calibration": str(tmp_path / "cal.duckdb"), "progress": notes.append}
+    assert [row["calibrated"] for row in exported(graded_run(tmp_path, **given), "tiny")] == [
+        False
+    ] * 3
 
 
 def test_too_few_labels_leave_a_run_uncalibrated(tmp_path: Path) -> None:
@@ -595,6 +613,43 @@ def test_a_run_says_that_nobody_has_checked_and_who_grades_whom(tmp_path: Path) 
     play(tmp_path, agent(), progress=notes.append, critic=other, run="other")
     started = [note.data["text"] for note in notes if note.kind == "started"]
     assert "self-graded" not in started[1]
+
+
+@pytest.mark.parametrize(
+    ("critic", "panel", "stamp", "told"),
+    [
+        ("openai/gpt-5-mini", (), True, " by openai/gpt-5-mini, of its author's family,"),
+        ("openai/gpt-5", (), True, " by openai/gpt-5, its own author,"),
+        (
+            "anthropic/claude-x",
+            ("openai/o3",),
+            True,
+            " by anthropic/claude-x with openai/o3, of its author's family,",
+        ),
+        ("anthropic/claude-x", ("google/gemini-3",), False, " with google/gemini-3, rubric"),
+    ],
+)
+def test_self_graded_is_by_family_over_all_who_judged(
+    tmp_path: Path, critic: str, panel: tuple[str, ...], stamp: bool, told: str
+) -> None:
+    def called(name: str) -> al.ScriptedModel:
+        model = agent()
+        model.name = name
+        return model
+
+    notes: list[Any] = []
+    run = play(
+        tmp_path,
+        called("openai/gpt-5"),
+        critic=called(critic),
+        panel=tuple(map(called, panel)),
+        progress=notes.append,
+    )
+    (row,) = run.items()
+    assert row["self_graded"] is stamp
+    assert ("self-graded (openai)" in notes[0].data["text"]) is stamp
+    assert told in Store(run.store).item(row["item"]).why()
+    assert row["grade"]["judges"] == [critic, *panel]
 
 
 def written(folder: Path, report: CalibrationReport) -> str:

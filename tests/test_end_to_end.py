@@ -46,7 +46,7 @@ def run_counts(
 def test_200_items_settle_and_every_request_is_counted(recipe: str, tmp_path: Path) -> None:
     with Endpoint(latency=0.02) as endpoint:
         counts = run_counts(tmp_path, endpoint, "direct", recipe)
-    assert list(counts) == COUNT_KEYS
+    assert list(counts) == [*COUNT_KEYS, "evidence", "calibration"]
     settled = sum(counts[v] for v in ("accepted", "rejected", "ungradable", "failed"))
     assert settled == 200
     assert counts["stopped_by"] == "items"

@@ -12,13 +12,25 @@ from hypothesis import strategies as st
 
 import agentloop as al
 from agentloop.agents import mean_marks
-from agentloop.checks import Check
-from agentloop.errors import RubricError, SeedError, TransientError
+from agentloop.checks import Check, fail
+from agentloop.errors import RubricError, SeedError, TransientError, UserError
 from agentloop.judging import given_to_judge
 from agentloop.models.base import Request
 from agentloop.records import Mark
 from agentloop.rubric import Rubric, parse_rubric
-from tests.builders import PASSAGE, SEEDS, agent, asked, draft, mark, only, play, roles, tiny
+from tests.builders import (
+    PASSAGE,
+    RUBRIC,
+    SEEDS,
+    agent,
+    asked,
+    draft,
+    mark,
+    only,
+    play,
+    roles,
+    tiny,
+)
 
 CHECKED = """
 name: checked
@@ -174,9 +186,7 @@ class TestReference:
         item = only(play(tmp_path, model, tiny(tmp_path, self.RUBRIC), seeds=seeds))
         assert item.attempts[0].grade
         assert item.attempts[0].grade.reference == "Giant Mountains"
-        assert (
-            asked(model, "CRITIQUE")[0].messages[0]["content"].endswith("reference Giant Mountains")
-        )
+        assert "reference Giant Mountains" in asked(model, "CRITIQUE")[0].messages[0]["content"]
         assert "REFERENCE" not in roles(model)
 
     def test_a_seed_without_it_is_refused(self, tmp_path: Path) -> None:
@@ -298,7 +308,8 @@ def test_a_mean_mark_lies_within_its_looks(levels: list[str]) -> None:
     ranks = [LEVELS.index(level) for level in levels]
     assert min(ranks) <= LEVELS.index(mean.level) <= max(ranks)
     assert mean.value == pytest.approx(sum(ranks) / len(ranks) / 2)
-    assert mean.reason in ("", mean.level)
+    assert bool(mean.reason) == (mean.level != "right")
+    assert not mean.reason or mean.reason in levels
 
 
 @given(st.text(max_size=60), st.text(max_size=60))
@@ -308,6 +319,84 @@ def test_no_text_contains_the_fence_that_closes_it_in(answer: str, reference: st
     assert fence not in answer + reference
     wise = given_to_judge({"p": "x"}, {"answer": f"--- {fence} end ---"}, reference)["fence"]
     assert wise != fence
+
+
+OWN_CHECK = Check("polite", lambda *_: fail("it is rude"), veto=False)
+POLITE = """
+name: polite
+accept_at: 0.5
+criteria:
+  - {name: right, ask: "Is it right?"}
+  - {name: manners, check: polite, veto: true}
+"""
+
+
+def test_a_rubrics_veto_holds_for_the_recipes_own_check(tmp_path: Path) -> None:
+    item = only(play(tmp_path, agent(), tiny(tmp_path, POLITE, checks=(OWN_CHECK,)), max_rounds=0))
+    assert item.verdict
+    assert (item.verdict.verdict, item.verdict.reason) == ("rejected", "failed_check")
+    assert item.attempts[0].checks[0].veto
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("veto: true", "with: {words: [1, 2]}", "`with` belongs to a packaged check"),
+        ("name: manners, check: polite, veto: true", "name: polite, check: length", "own check"),
+        ("name: right", "name: own_1", "written for an item"),
+        ("check: polite", "check: length, with: {field: answer, words: [9, 1]}", "least and most"),
+        ("check: polite", "check: length, with: {field: answer, words: [a, b]}", "whole numbers"),
+        ("check: polite", "check: no_pii, with: {fields: answer}", "must be a list"),
+        ("check: polite", "check: no_pii, with: {fields: [anwser]}", "candidate.anwser"),
+        ("check: polite", "check: avoids, with: {field: answer, phrases: so, why: no}", "a list"),
+    ],
+)
+def test_what_could_never_work_is_refused_before_a_call(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    assert old in POLITE
+    rubric = POLITE.replace(old, new) + "per_item: 2\n"
+    model = agent()
+    with pytest.raises(UserError, match=said):
+        play(tmp_path, model, tiny(tmp_path, rubric, checks=(OWN_CHECK,)))
+    assert not model.requests
+
+
+def test_a_criterion_with_the_name_of_anothers_check_is_refused() -> None:
+    text = POLITE.replace('name: right, ask: "Is it right?"', "name: polite, check: length")
+    with pytest.raises(RubricError, match="name of a check that another one names"):
+        parse_rubric(text, "polite.yaml")
+
+
+def test_a_revision_that_scores_less_than_its_parent_is_not_accepted(tmp_path: Path) -> None:
+    """Below a floor with .86, then above it with .57: that is no repair."""
+    rubric = """
+name: floor
+accept_at: 0.5
+criteria:
+  - {name: right, ask: "Is it right?", floor: "yes"}
+  - {name: clear, ask: "Is it clear?", weight: 6}
+"""
+    first = {"right": mark("no", "wrong"), "clear": mark()}
+    second = {"right": mark(), "clear": mark("no", "muddy")}
+    model = agent(critique=[json.dumps(first), json.dumps(second)], revise=draft("Otherwise."))
+    item = only(play(tmp_path, model, tiny(tmp_path, rubric.replace("0.5", "0.1")), max_rounds=1))
+    assert item.verdict
+    assert item.verdict.verdict == "rejected"
+    assert item.attempts[1].detail == "the revision scores less than its parent: 0.14 < 0.86"
+
+
+def test_weak_grading_prompts_are_told_at_the_start(tmp_path: Path) -> None:
+    recipe = tiny(tmp_path, RUBRIC + "looks: {count: 3}\n")
+    (tmp_path / "prompts" / "critique.md").write_text("CRITIQUE {{ candidate.answer }}")
+    notes: list[str] = []
+    play(
+        tmp_path, agent(), recipe,
+        progress=lambda event: notes.append(str(event.data)) if event.kind == "note" else None,
+    )  # fmt: skip
+    assert len(notes) == 2
+    assert "`critique.md`: the candidate stands without" in notes[0]
+    assert "up to 3 looks, and there are 1 wordings" in notes[1]
 
 
 def test_a_rubrics_own_criteria_change_no_hash() -> None:

@@ -67,12 +67,31 @@ def test_a_criticised_draft_is_revised_with_the_evidence(tmp_path: Path) -> None
 @pytest.mark.parametrize("rounds", [0, 1, 3])
 def test_there_are_at_most_max_rounds_revisions(tmp_path: Path, rounds: int) -> None:
     answers = iter(range(99))
-    model = agent(critique=marks("no"), revise=lambda _: draft(f"Try {next(answers)}"))
+    model = agent(
+        critique=[marks("no", f"wrong for reason {n}") for n in range(5)],
+        revise=lambda _: draft(f"Try {next(answers)}"),
+    )
     item = only(play(tmp_path, model, max_rounds=rounds))
     assert roles(model).count("REVISE") == rounds
     assert len(item.attempts) == rounds + 1
     assert item.verdict
     assert (item.verdict.verdict, item.verdict.reason) == ("rejected", "below_threshold")
+
+
+def test_the_same_criticism_again_is_no_new_evidence(tmp_path: Path) -> None:
+    answers = iter(range(99))
+    model = agent(critique=marks("no", "dull"), revise=lambda _: draft(f"Try {next(answers)}"))
+    item = only(play(tmp_path, model, max_rounds=3))
+    assert roles(model) == ["GENERATE", "CRITIQUE", "REVISE", "CRITIQUE"]
+    assert item.verdict
+    assert item.verdict.verdict == "rejected"
+
+
+def test_a_mark_without_a_word_against_it_is_no_evidence(tmp_path: Path) -> None:
+    model = agent(critique=json.dumps({"right": mark("no")}))
+    item = only(play(tmp_path, model, max_rounds=2))
+    assert roles(model) == ["GENERATE", "CRITIQUE"]
+    assert not item.attempts[0].critique.evidence
 
 
 def test_a_worse_revision_never_wins_and_ends_the_item(tmp_path: Path) -> None:

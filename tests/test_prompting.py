@@ -95,8 +95,10 @@ class TestCheck:
         names = " ".join(f"{{{{ {variable} }}}}" for variable in VARIABLES[name])
         prompt(f"{names} {{% set mine = 1 %}}{{{{ mine }}}} {{{{ range(3) }}}}", name).check()
 
-    def test_a_prompt_of_another_name_may_name_anything(self) -> None:
-        prompt("{{ whatever }}", "my_own").check()
+    def test_a_prompt_of_a_recipes_own_step_may_name_what_steps_are_given(self) -> None:
+        prompt("{{ seed.a }} {{ made.plan }} {{ given.number }} {{ fence }}", "my_own").check()
+        with pytest.raises(PromptError, match="uses `whatever`, which `my_own` is not given"):
+            prompt("{{ whatever }}", "my_own").check()
 
     @pytest.mark.parametrize(
         ("text", "fields"),

@@ -11,8 +11,8 @@ import pytest
 
 import agentloop as al
 from agentloop.errors import RecipeError, RubricError, UserError
-from agentloop.loop import Context
 from agentloop.recipes import find_recipe, known, packaged
+from agentloop.state import Context
 from tests.builders import (
     GRAPH,
     PASSAGE,
@@ -31,7 +31,7 @@ ROOT = Path(__file__).parent.parent
 CUSTOM = (
     GRAPH.replace("graph = recipe.compile()", "")
     + """
-from agentloop.loop import Context, State, agents_of
+from agentloop.state import Context, State, agents_of
 
 async def polish(state, runtime):
     async with agents_of(runtime, recipe, state) as agents:
@@ -259,7 +259,7 @@ def test_a_graph_without_a_runner_leaves_no_connection_open(tmp_path: Path) -> N
     code = """
 import asyncio, gc, sys, warnings
 warnings.simplefilter("error")
-from agentloop.loop import Context
+from agentloop.state import Context
 from agentloop.recipes import find_recipe
 graph = find_recipe(sys.argv[1]).graph
 context = Context(model="openai/x", base_url=sys.argv[2], prompts=sys.argv[3])

@@ -116,8 +116,8 @@ def test_keep_best_puts_acceptance_before_checks_before_the_score() -> None:
 
 
 def test_a_critique_without_marks_and_checks_is_empty() -> None:
-    assert Critique().empty
-    assert not Critique(checks=({"name": "length", "evidence": "x"},)).empty
+    assert not Critique().evidence
+    assert Critique(checks=({"name": "length", "evidence": "x"},)).evidence == {("length", "x")}
 
 
 @pytest.mark.parametrize(("round", "kept"), [(1, {"q": "b"}), (0, {"q": "a"}), (None, None)])

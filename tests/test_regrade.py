@@ -79,7 +79,11 @@ def answer_in(prompt: str) -> str:
 
 
 def judge(good: tuple[str, ...]) -> Any:
-    return lambda prompt: reply(marks("yes" if answer_in(prompt) in good else "no"))
+    def says(prompt: str) -> Reply:
+        answer = answer_in(prompt)
+        return reply(marks() if answer in good else marks("no", f"`{answer}` is wrong"))
+
+    return says
 
 
 def named(model: al.ScriptedModel, name: str) -> al.ScriptedModel:
@@ -323,6 +327,114 @@ def test_what_was_refused_at_the_door_stays_refused(tmp_path: Path, reason: str)
     assert {why for _, why, _ in ended(tmp_path, 2).values()} == {"below_threshold"}
 
 
+@pytest.mark.parametrize("audit", [marks("no", "not so"), "mumble"])
+def test_what_the_runs_gate_kept_out_does_not_get_in(tmp_path: Path, audit: str) -> None:
+    model = agent(audit=audit)
+    play(tmp_path, model, seeds=SEEDS[:2], audit="all")
+    before = ended(tmp_path, 0)
+    done = again(tmp_path, critic=model)
+    assert (done.counts["accepted"], done.counts["calls"]) == (0, 0)
+    assert ended(tmp_path, 1) == before
+    row = next(Store(tmp_path / "qa.duckdb").examples(verdict="all", grading=1))
+    assert "auditor" in row["detail"]
+    assert row["detail"].endswith("(the run's gate decided, and no auditor is asked here)")
+    again(tmp_path, critic=critic(critique=marks("no")))
+    assert {why for _, why, _ in ended(tmp_path, 2).values()} == {"below_threshold"}
+
+
+@pytest.mark.parametrize("width", [1, 8])
+def test_of_twins_that_a_new_critic_likes_one_gets_in(tmp_path: Path, width: int) -> None:
+    same = agent(generate=draft("always the same"), critique=marks("no"))
+    play(tmp_path, same, seeds=SEEDS[:5], max_rounds=0)
+    likes = critic(critique=marks())
+    done = again(tmp_path, critic=likes, concurrency=width)
+    assert (done.counts["accepted"], done.counts["rejected"]) == (1, 4)
+    (kept,) = Store(tmp_path / "qa.duckdb").examples(grading=1)
+    for row in Store(tmp_path / "qa.duckdb").examples(verdict="rejected", grading=1):
+        assert (row["reason"], row["detail"]) == ("duplicate", f"the same as item {kept['item']}")
+    play(tmp_path, same, seeds=SEEDS[:6], max_rounds=0)
+    assert again(tmp_path, critic=likes).counts["accepted"] == 1  # also of those settled since
+
+
+def test_a_twin_of_what_the_run_accepted_stays_out(tmp_path: Path) -> None:
+    """The run's critic had said yes once and no once; what it accepted is no twin of itself."""
+    model = agent(generate=draft("always the same"), critique=[marks("no"), marks("yes")])
+    play(tmp_path, model, seeds=SEEDS[:2], max_rounds=0)
+    again(tmp_path, critic=critic(critique=marks()))
+    assert ended(tmp_path, 1) == {"0": ("rejected", "duplicate", 0), "1": ("accepted", None, 0)}
+
+
+def other_judge(name: str, level: str) -> al.ScriptedModel:
+    return named(agent(critique=marks(level)), name)
+
+
+def test_a_panel_and_an_escalation_can_grade_again(tmp_path: Path) -> None:
+    made(tmp_path, seeds=SEEDS[:1])
+    looks = RUBRIC.replace("criteria:", "looks: {max_spread: 0.1}\ncriteria:")
+    notes: list[str] = []
+    strong = other_judge("scripted/strong", "yes")
+    done = again(
+        tmp_path,
+        looks,
+        critic=other_judge("scripted/a", "yes"),
+        panel=(other_judge("scripted/b", "no"),),
+        escalate=strong,
+        progress=lambda event: notes.append(event.data.get("text", "")),
+    )
+    assert (done.counts["accepted"], done.counts["calls"], len(strong.requests)) == (1, 3, 1)
+    assert "critic scripted/a · critic.2 scripted/b · escalation scripted/strong" in notes[0]
+    (row,) = Store(tmp_path / "qa.duckdb").examples(grading=1)
+    assert row["grade"]["judges"] == ["scripted/a", "scripted/b", "scripted/strong"]
+    assert again(tmp_path, looks, critic=other_judge("scripted/a", "yes")).grading == 2
+
+
+def test_a_panel_that_is_not_asked_again_is_named(tmp_path: Path, capsys: Any) -> None:
+    panel = (other_judge("scripted/b", "no"),)
+    made(tmp_path, panel=panel, escalate=other_judge("scripted/c", "no"))
+    notes: list[str] = []
+
+    def watch(event: Event) -> None:
+        if event.kind == "note":
+            notes.append(event.data["text"])
+
+    again(tmp_path, critic=critic(), progress=watch)
+    lacking = "a panel with scripted/b and escalation to scripted/c"
+    assert notes == [
+        f"run tiny was judged by {lacking}; this grading is not: name them to ask them again"
+    ]
+    out, _ = cli(capsys, "diff", tmp_path / "qa.duckdb", 0, 1)
+    assert out.splitlines()[1] == f"tiny was judged by {lacking}, grading 1 of tiny was not"
+    again(tmp_path, critic=critic(), panel=panel, escalate=panel[0], progress=watch)
+    assert len(notes) == 1
+    out, _ = cli(capsys, "diff", tmp_path / "qa.duckdb", 0, 2)
+    assert "was not" not in out
+
+
+def test_a_grading_says_that_nobody_audited_it(tmp_path: Path, capsys: Any) -> None:
+    made(tmp_path, audit="all", canaries="all")
+    again(tmp_path, critic=critic())
+    store = tmp_path / "qa.duckdb"
+    own, _ = cli(capsys, "status", store)
+    assert "auditor: agrees" in own
+    out, _ = cli(capsys, "status", store, "--grading", 1)
+    assert out.splitlines()[-1] == "  this grading was not audited or calibrated"
+    assert "auditor" not in out
+    told = json.loads(cli(capsys, "status", store, "--grading", 1, "--json")[0])
+    assert [told[key] for key in ("evidence", "calibration", "audits")] == [None, None, 0]
+
+
+def test_grades_made_again_are_stamped_too(tmp_path: Path) -> None:
+    play(tmp_path, named(agent(), "openai/gpt-5"))
+    again(tmp_path, critic=named(agent(), "openai/o3"))
+    again(tmp_path, critic=named(agent(), "anthropic/claude-x"))
+    found = [
+        row["self_graded"]
+        for grading in (1, 2)
+        for row in Store(tmp_path / "qa.duckdb").examples(grading=grading)
+    ]
+    assert found == [True, False]
+
+
 def write(folder: Path, table: str, row: dict[str, Any]) -> None:
     with Writer(folder / "qa.duckdb") as writer:
         writer.append((table, row))
@@ -535,7 +647,7 @@ def test_the_critic_of_the_run_is_taken_unless_one_is_named(
         return named(critic(), choice.spec)
 
     play(tmp_path, named(model, "openai/own"), seeds=SEEDS[:1])
-    monkeypatch.setattr("agentloop.plan.open_model", open_model)
+    monkeypatch.setattr("agentloop.roles.open_model", open_model)
     strict = RUBRIC.replace("Is the answer right?", "Is all of it right?")
     monkeypatch.setattr(al.ScriptedModel, "identity", {"model": "x"}, raising=False)
     again(tmp_path, strict)

@@ -425,7 +425,10 @@ class TestDecide:
         assert QA.decide(grade(QA, marks)) == (None, "")
 
     def test_a_reviser_sees_marks_below_the_top_and_no_score(self) -> None:
-        marks = [mark(QA.criteria[0], 0.5, "partly supported"), mark(QA.criteria[1], 1.0)]
+        below = mark(QA.criteria[0], 0.5, "partly supported")
+        marks = [below, mark(QA.criteria[1], 1.0)]
+        assert not QA.below_top(grade(QA, marks))  # nothing speaks against it
+        marks[0] = below.model_copy(update={"reason": "the year is missing"})
         (shown,) = QA.below_top(grade(QA, marks))
         assert shown["name"] == "faithful"
         assert set(shown) == {"name", "ask", "level", "quote", "reason"}

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentloop.cli import run_cli
-from agentloop.rubric import Criterion, Rubric, read_rubric
+from agentloop.rubric import Criterion, Rubric, parse_rubric, read_rubric
 from agentloop.rubric_lint import KINDS, Flag, lint
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -341,6 +341,16 @@ class TestLevels:
     def test_a_best_level_that_is_long_rewards_length(self) -> None:
         assert kinds(NEUTRAL, levels=("short", "medium", "long")) == {"rewards_length"}
         assert kinds(NEUTRAL, levels=("long", "short")) == set()
+
+
+def test_what_a_check_decides_is_asked_of_nobody() -> None:
+    rubric = parse_rubric(
+        "name: checked\naccept_at: 0.5\ncriteria:\n"
+        "  - {name: result, check: number_equals, with: {field: a, answer: b}, veto: true}\n"
+        "  - {name: long, check: length, with: {field: a, words: [1, 9]}, levels: ['1', '2', '3']}\n",
+        "here",
+    )
+    assert lint(rubric) == []
 
 
 class TestSeveralCriteria:

@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentloop.errors import SeedError
+from agentloop.readers import MAX_LINE
 from agentloop.records import Json, canonical
-from agentloop.seeds import MAX_LINE, Seeds, mapping_of
+from agentloop.seeds import Seeds, mapping_of
 
 ROWS: list[Json] = [
     {"passage": "The Elbe rises in the Giant Mountains.", "topic": "rivers"},

@@ -25,10 +25,12 @@ def run_python(code: str) -> str:
 def test_the_public_names_are_pinned() -> None:
     assert agentloop.__all__ == [
         "AgentloopError",
+        "Agents",
         "Attempt",
         "Candidate",
         "Check",
         "Context",
+        "Filtered",
         "Finding",
         "Grade",
         "Item",
@@ -48,6 +50,7 @@ def test_the_public_names_are_pinned() -> None:
         "fail",
         "find_recipe",
         "passed",
+        "ranked_graph",
         "run",
         "standard_graph",
         "unless_settled",

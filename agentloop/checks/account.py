@@ -52,21 +52,22 @@ def _words(error: BaseException) -> str:
 def _place(error: BaseException, parts: Parts) -> tuple[str, str]:
     """Return the part that was running and the innermost of its lines, as far as they are known."""
     sources = dict(parts)
-    lines: list[tuple[str, int]] = []
+    first, last = "", ("", 0)  # of a chain that may hold millions
     trace = error.__traceback__
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename.strip("<>")
         if name in sources:
-            lines.append((name, trace.tb_lineno))
+            first, last = first or name, (name, trace.tb_lineno)
         trace = trace.tb_next
     if isinstance(error, SyntaxError) and (error.filename or "").strip("<>") in sources:
-        lines.append(((error.filename or "").strip("<>"), error.lineno or 1))
-    if not lines:
+        last = ((error.filename or "").strip("<>"), error.lineno or 1)
+        first = first or last[0]
+    name, number = last
+    if not name:
         return "", ""
-    name, number = lines[-1]
     text = sources[name].split("\n")[number - 1 : number]
     shown = f": `{text[0].strip()}`" if text else ""
-    return lines[0][0], f"line {number} of the {name}{shown}"
+    return first, f"line {number} of the {name}{shown}"
 
 
 def _limit(error: BaseException) -> str:
@@ -86,6 +87,8 @@ def _limit_of_system(error: OSError) -> str:
     number, names = error.errno, (error.filename, error.filename2)
     if number in TOO_LARGE:
         return "files"
+    if number == errno.ENOMEM:
+        return "memory"
     if number == errno.EMFILE:
         return "open"
     if number == errno.EAGAIN:

@@ -15,7 +15,7 @@ import resource
 import sys
 
 LIMITS, SPACES, TREE, USER = "limits", "namespaces", "tree", "user"
-LANDLOCK, PROCESSES, TOGETHER = "landlock", "processes", "together"
+LANDLOCK, PROCESSES, TOGETHER, CALLS = "landlock", "processes", "together", "calls"
 HOME = "/tmp"  # within a tree of its own
 OPEN_FILES = 64
 INODES = 4096
@@ -31,7 +31,18 @@ NOSUID, NODEV, NOEXEC, BIND, REC, PRIVATE = 2, 4, 8, 0x1000, 0x4000, 0x40000
 DETACH, ATTR_READ_ONLY, AT_RECURSIVE, AT_CWD = 2, 1, 0x8000, -100
 PDEATHSIG, DUMPABLE, SUBREAPER, NO_NEW_PRIVS = 1, 4, 36, 38
 MOUNT_SETATTR, LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT = 442, 444, 445, 446
+SECCOMP, FILTER = 22, 2
 CAPABILITY_VERSION, SIGKILL = 0x20080522, 9
+
+# Memory that is no process's: memfd_create, memfd_secret, shmget, msgget. The first number is that of
+# the machine in the kernel's audit (linux/audit.h), the others are its system calls.
+UNCOUNTED = {
+    "x86_64": (0xC000003E, (319, 447, 29, 68)),
+    "aarch64": (0xC00000B7, (279, 447, 194, 186)),
+}
+LOAD, EQUAL, AT_LEAST, RETURN = 0x20, 0x15, 0x35, 0x06  # instructions of linux/bpf_common.h
+ALLOWED, NO_MEMORY = 0x7FFF0000, 0x0005000C  # the latter with the error's number, ENOMEM
+FOREIGN = 0x40000000  # calls of a second table of numbers begin here
 
 EXECUTE, WRITE_FILE, READ_FILE, READ_DIR, TRUNCATE = 1, 2, 4, 8, 1 << 14
 MAKE_DEVICES = 1 << 6 | 1 << 11
@@ -109,6 +120,9 @@ class Place:
             self.walls.add(PROCESSES)
         if LANDLOCK in self.wanted and landlock_version() > 0:
             self.walls.add(LANDLOCK)
+        known = sys.maxsize >> 32 and os.uname().machine in UNCOUNTED
+        if CALLS in self.wanted and known and _would(_filtered):
+            self.walls.add(CALLS)
 
     def _plant(self) -> None:
         try:
@@ -134,6 +148,8 @@ class Place:
             _give_up_rights()
         if LANDLOCK in self.walls:
             landlock(folder)
+        if CALLS in self.walls:
+            filter_calls()
         self._limit(limits)
 
     def _folder(self, number: int, megabytes: int) -> str:
@@ -215,6 +231,44 @@ def _give_up_rights() -> None:
     _call("prctl", NO_NEW_PRIVS, 1, 0, 0, 0)
     _call("prctl", DUMPABLE, 0, 0, 0, 0)
     _call("prctl", PDEATHSIG, SIGKILL, 0, 0, 0)
+
+
+def end_with_parent() -> None:
+    """Let the kernel kill this process when its parent ends; on Linux."""
+    if sys.platform == "linux":
+        _call("prctl", PDEATHSIG, SIGKILL, 0, 0, 0)
+
+
+def filter_calls() -> None:
+    """Forbid this process and its children the calls of `UNCOUNTED` (seccomp(2)), for ever.
+
+    Calls by another table of numbers are forbidden whole, for theirs would need a list of their own.
+    """
+    machine, calls = UNCOUNTED[os.uname().machine]
+    refuse = len(calls)  # how far the refusal lies beyond the first of the comparisons
+    steps = [
+        (LOAD, 0, 0, 4),
+        (EQUAL, 0, refuse + 3, machine),
+        (LOAD, 0, 0, 0),
+        (AT_LEAST, refuse + 1, 0, FOREIGN),
+        *((EQUAL, refuse - at, 0, call) for at, call in enumerate(calls)),
+        (RETURN, 0, 0, ALLOWED),
+        (RETURN, 0, 0, NO_MEMORY),
+    ]
+    data = b"".join(
+        code.to_bytes(2, sys.byteorder) + bytes((yes, no)) + value.to_bytes(4, sys.byteorder)
+        for code, yes, no, value in steps
+    )
+    held = ctypes.create_string_buffer(data, len(data))
+    program = len(steps).to_bytes(8, sys.byteorder) + ctypes.addressof(held).to_bytes(
+        8, sys.byteorder
+    )
+    _call("prctl", SECCOMP, FILTER, program, 0, 0)
+
+
+def _filtered() -> None:
+    _call("prctl", NO_NEW_PRIVS, 1, 0, 0, 0)
+    filter_calls()
 
 
 def needed() -> list[str]:

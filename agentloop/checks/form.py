@@ -7,6 +7,7 @@ Refuses to know: whether the content is any good.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from agentloop.checks import Check, Finding, fail, passed
 from agentloop.checks.dates import dates, undated
@@ -21,15 +22,25 @@ _WORD = re.compile(r"\w{4,}|\d+")
 
 def length(field: str, *, words: tuple[int, int]) -> Check:
     """A text field has between `words[0]` and `words[1]` words."""
+    low, high = _ends(words)
 
     def run(candidate: Json, seed: Json) -> Finding:
-        low, high = words
         count = len(str(candidate.get(field, "")).split())
         if low <= count <= high:
             return passed()
         return fail(f"`{field}` has {count} words; it needs {low} to {high}")
 
     return Check(f"length_{field}", run, {"field": field, "words": list(words)})
+
+
+def _ends(words: object) -> tuple[int, int]:
+    """Return the ends of a range; ValueError for what is none."""
+    if isinstance(words, list | tuple) and len(words) == 2:
+        low, high = words
+        whole = type(low) is int and type(high) is int
+        if whole and 0 <= low <= high:
+            return low, high
+    raise ValueError(f"`words` must be two whole numbers, least and most (got `{words}`)")
 
 
 def quote_stands(field: str, source: str) -> Check:
@@ -99,8 +110,10 @@ def adds_to(field: str, other: str) -> Check:
     return Check(f"{field}_adds", run, {"field": field, "other": other})
 
 
-def avoids(field: str, *, phrases: tuple[str, ...], why: str) -> Check:
+def avoids(field: str, *, phrases: Sequence[str], why: str) -> Check:
     """A field holds none of some phrases, compared as whole words without case."""
+    if isinstance(phrases, str):
+        raise ValueError("`phrases` must be a list")
     listed = "|".join(re.escape(normalise(phrase)) for phrase in phrases)
     pattern = re.compile(rf"(?<!\w)(?:{listed})(?!\w)" if listed else r"(?!)")
 

@@ -1,16 +1,18 @@
 """What runs in the sandbox's process: a keeper, and each program in a fork of its own behind the walls.
 
     agentloop ── starter (enters namespaces) ── keeper (their first process) ─┬─ program 1
-                                                                              └─ program 2 …
+                                                                              └─ program 2 ── its code
 
 Enters: one job on stdin (`sandbox.py` writes it), a pipe that stays open as long as somebody waits.
 Leaves: a line on stdout for the walls, then one for each program. Refuses to know: what the programs are
 for; it believes nothing that they say, but for one thing: that they ran to their end.
 
-A program cannot say so by itself. The word for it is drawn by the keeper once the program's process
-exists, and there it lies on the interpreter's evaluation stack only, not in any variable, frame or list:
-Python code finds it neither by name nor by walking frames. What could look deeper (`gc`, `ctypes`,
-tracing) is refused. Ending early, closing or writing to every file leaves the word unsaid: not passed.
+The word for it is drawn by the keeper once the program's process exists. A program with claims runs
+its code in a child of that process (`apart`), which never holds the word: the code can answer what the
+claims ask, and nothing it does in its own memory makes them true. In a program without claims, code and
+word share a process. There the word lies on the interpreter's evaluation stack only, and what is known
+to look deeper (`gc`, `ctypes`, tracing, crafted bytecode, a second interpreter) is refused: that stops
+mistakes and the usual tricks; it is no proof against a program that corrupts its interpreter.
 """
 
 from __future__ import annotations
@@ -24,8 +26,14 @@ import sys
 import time
 
 from agentloop.checks.account import Parts, account, clip, value
-from agentloop.checks.confine import Place
+from agentloop.checks.apart import Beyond, Link, answer, flush
+from agentloop.checks.confine import Place, end_with_parent
 from agentloop.checks.guard import forget, guard
+from agentloop.checks.remote import Asking, Names
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 TAIL = 4096  # bytes kept of each stream
 OUTPUT_LIMIT = 10 << 20  # bytes written, after which a program is stopped
@@ -34,6 +42,7 @@ TICK = 0.02  # seconds between looks at memory, and at processes where the kerne
 PAGE = os.sysconf("SC_PAGE_SIZE")
 OPEN_TOP = 64  # the keeper never has that many files open
 READY = b"+"  # the first byte of a report: the walls stand
+BEYOND = b"beyond"  # what a claim asks can be asked in the code's own process only
 
 _RESTORE = compile(
     "holder.__dict__.update(saved); space['__builtins__'] = holder", "<restore>", "exec"
@@ -56,11 +65,14 @@ def main() -> None:
     Keeper(job, place, life).keep()
 
 
+Whole = tuple[Parts, list[str], Parts]  # parts, shows, claims
+
+
 class Keeper:
     """Runs one program after the other, and sees to it that none outlives its turn."""
 
     def __init__(self, job: dict[str, object], place: Place, life: int):
-        self.programs: list[tuple[Parts, list[str]]] = job["programs"]  # type: ignore[assignment]
+        self.programs: list[Whole] = job["programs"]  # type: ignore[assignment]
         self.limits: dict[str, float] = job["limits"]  # type: ignore[assignment]
         self.place = place
         self.life = life
@@ -75,15 +87,26 @@ class Keeper:
             if left <= 0:
                 self._say({"limit": "total"})
             else:
-                self._say(self._run(number, program, left))
+                self._say(self._either(number, program, left))
         os._exit(0)
+
+    def _either(self, number: int, program: Whole, left: float) -> dict[str, object]:
+        """Run a program; once more, in one process, where its claims ask for that."""
+        began = time.monotonic()
+        told = self._run(number, program, left)
+        if told.pop("beyond"):
+            parts, shows, claims = program
+            left = max(left - (time.monotonic() - began), TICK)
+            told = self._run(len(self.programs) + number, (parts + claims, shows, []), left)
+            told.pop("beyond")
+        return told
 
     def _say(self, value: object) -> None:
         data = ascii(value).encode() + b"\n"
         while data:
             data = data[os.write(self.results, data) :]
 
-    def _run(self, number: int, program: tuple[Parts, list[str]], left: float) -> dict[str, object]:
+    def _run(self, number: int, program: Whole, left: float) -> dict[str, object]:
         pipes = [os.pipe() for _ in range(3)]
         given, give = os.pipe()
         began = time.monotonic()
@@ -99,14 +122,14 @@ class Keeper:
         for file in (given, give, *(write for _, write in pipes)):
             os.close(file)
         wall = self.limits["wall_s"]
-        watch = Watch(pid, [read for read, _ in pipes], self)
+        watch = Watch(pid, [read for read, _ in pipes], self, apart=bool(program[2]))
         watch.wait(began + min(wall, left), "wall" if wall <= left else "total")
         return watch.outcome(word, time.monotonic() - began)
 
     def _become(
         self,
         number: int,
-        program: tuple[Parts, list[str]],
+        program: Whole,
         writes: list[int],
         given: int,
     ) -> None:
@@ -117,14 +140,32 @@ class Keeper:
         for at, file in enumerate(high):
             os.dup2(file, at, inheritable=at < 3)
         os.closerange(5, OPEN_TOP + len(high))
+        parts, shows, claims = program
+        more = 1 if claims else 0  # the process that asks
+        self.place.enter(number, {**self.limits, "processes": self.limits["processes"] + more})
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        asking = self._part(parts) if claims else None
         words = [os.read(4, 16)]
         os.close(4)
-        self.place.enter(number, self.limits)
         forget()
         guard(self.place.walls, os.getcwd())
-        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
         os.write(3, READY)
-        perform(3, words, *program)
+        perform(3, words, claims or parts, shows, asking)
+
+    def _part(self, parts: Parts) -> Asking:
+        """Run the code in a child that has neither the word nor the report, and return the link."""
+        down, up = os.pipe(), os.pipe()
+        child = os.fork()
+        if child == 0:
+            for file in (3, 4, up[0], down[1]):
+                os.close(file)
+            end_with_parent()
+            forget()
+            guard(self.place.walls, os.getcwd())
+            answer(Link(down[0], up[1]), parts)
+        os.close(down[0])
+        os.close(up[1])
+        return Asking(Link(up[0], down[1]), child)
 
     def kill_all(self, leader: int) -> None:
         """Kill a program and whatever it started, and wait until they are gone."""
@@ -190,8 +231,9 @@ def _resident(path: str, folder: int) -> int:
 class Watch:
     """Reads what a program writes while it runs, never keeping more than the ends, and stops it."""
 
-    def __init__(self, pid: int, reads: list[int], keeper: Keeper):
+    def __init__(self, pid: int, reads: list[int], keeper: Keeper, *, apart: bool):
         self.pid = pid
+        self.apart = apart
         self.keeper = keeper
         self.kept = dict.fromkeys(reads, b"")
         self.reads = reads
@@ -260,6 +302,7 @@ class Watch:
         passed = report == READY + word and code == 0 and not self.stopped
         said = [] if passed else report[1:].decode("utf-8", "replace").split("\0")
         return {
+            "beyond": report == READY + BEYOND and self.apart,
             "passed": passed,
             "usable": report[:1] == READY,
             "limit": self.stopped or self._by_signal(code),
@@ -284,18 +327,19 @@ def _end_of(pid: int) -> list[int]:
         return []
 
 
-def perform(report: int, words: list[bytes], parts: Parts, shows: list[str]) -> None:
+def perform(
+    report: int, words: list[bytes], parts: Parts, shows: list[str], asking: Asking | None
+) -> None:
     """Run the parts in one fresh module and say the word if they ran to their end; never returns.
 
     The line that says it loads all that it calls before any part runs, so that no part can replace it,
     and the builtins are put back between the parts.
     """
-    module = type(sys)("candidate")
-    sys.modules["candidate"] = sys.modules["__main__"] = module
-    space = module.__dict__
-    space["__builtins__"] = builtins
-    leave = os._exit
+    leave, spare = os._exit, [bytearray(1 << 20)]
+    space = _space(asking)
     try:
+        if asking:
+            asking.hear()
         codes = tuple(
             code
             for name, source in parts
@@ -315,25 +359,44 @@ def perform(report: int, words: list[bytes], parts: Parts, shows: list[str]) -> 
                 ),
             )[0],
         )
-    except BaseException as error:
-        _report(report, account(error, parts))
-        if isinstance(error, AssertionError):
-            _flush()
-            sys.stdout = sys.stderr = None  # what was printed was printed by the test
-            for show in shows:
-                _report(report, ["", clip(value(show, space))])
-        _flush()
+    except Beyond:
+        os.write(report, BEYOND)
         leave(1)
+    except BaseException as error:
+        spare.clear()  # so that running out of memory can be told
+        _explain(report, error, parts, shows, space)
+        if asking:
+            asking.end()
+        leave(1)
+    if asking:
+        asking.end()
     leave(0)
+
+
+def _space(asking: Asking | None) -> dict[str, Any]:
+    """Return the names of a fresh module."""
+    if asking:
+        return Names(asking)
+    module = type(sys)("candidate")
+    sys.modules["candidate"] = sys.modules["__main__"] = module
+    module.__dict__["__builtins__"] = builtins
+    return module.__dict__
+
+
+def _explain(
+    report: int, error: BaseException, parts: Parts, shows: list[str], space: dict[str, Any]
+) -> None:
+    """Tell why a program failed and, after an assertion, what the expressions to show give."""
+    _report(report, getattr(error, "told", None) or account(error, parts))
+    if isinstance(error, AssertionError):
+        flush()
+        sys.stdout = sys.stderr = None  # what was printed was printed by the test
+        if isinstance(space, Names):
+            space.asking.ask("hush")
+        for show in shows:
+            _report(report, ["", clip(value(show, space))])
+    flush()
 
 
 def _report(file: int, texts: list[str]) -> None:
     os.write(file, "\0".join(texts).encode("utf-8", "backslashreplace"))
-
-
-def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except Exception:  # noqa: S112 - a program may have closed or replaced them
-            continue

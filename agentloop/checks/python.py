@@ -9,6 +9,10 @@ Refuses to know: how the walls are built, whether the tests are any good.
 Tests are a list of texts, each a test, as in MBPP; or one text, in which every `assert` at its top
 level, every function `test_…` and every method `test_…` of a class is a test. Each runs with the code
 anew, so that none depends on what another did, and an endless one fails alone.
+
+A test of values, calls and assertions (`stands_apart`) is decided in another process than the code's:
+there nothing but right answers passes. One that catches errors, defines classes, redirects output and
+the like must share the code's process, where code that breaks its interpreter can make it pass.
 """
 
 from __future__ import annotations
@@ -31,6 +35,25 @@ TEST_SHOWN = 400  # characters of a test
 OUTPUT_SHOWN = 400  # characters of what a program wrote last, to each stream
 _PYTHON = ("python", "py", "python3")
 _UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
+_INWARD = (
+    *(ast.AsyncFor, ast.AsyncFunctionDef, ast.AsyncWith, ast.Await, ast.Yield, ast.YieldFrom),
+    *(ast.ClassDef, ast.Delete, ast.Global, ast.Match, ast.Nonlocal, ast.Raise),
+    *(ast.Try, ast.TryStar, ast.With),
+)
+_SHARED = frozenset(
+    (
+        *("breakpoint", "callable", "compile", "delattr", "dir", "eval", "exec", "exit", "getattr"),
+        *("globals", "hasattr", "help", "id", "input", "issubclass", "locals", "memoryview"),
+        *("object", "open", "quit", "setattr", "super", "type", "vars"),
+    )
+)
+_PURE = frozenset(
+    (
+        *("array", "cmath", "collections", "datetime", "decimal", "fractions", "functools"),
+        *("heapq", "itertools", "math", "numbers", "operator", "re", "statistics", "string"),
+        "typing",
+    )
+)
 
 
 class Test(NamedTuple):
@@ -82,16 +105,52 @@ def judge(code: str, tests: Sequence[Test], setup: str, limits: Limits) -> Findi
     """Run the code with each of the tests; raises SandboxError where it cannot be run safely."""
     around = (Part("setup", setup),) if setup.strip() else ()
     outcomes = run(
-        [
-            Program((*around, Part("code", code), *around, Part("test", test.source)), test.shows)
-            for test in tests
-        ],
+        [_program((*around, Part("code", code), *around), around, test) for test in tests],
         limits,
     )
     failed = [(test, out) for test, out in zip(tests, outcomes, strict=True) if not out.passed]
     if not failed:
         return passed()
     return fail(evidence(failed, len(tests), limits), (len(tests) - len(failed)) / len(tests))
+
+
+def _program(parts: tuple[Part, ...], around: tuple[Part, ...], test: Test) -> Program:
+    """Return the program of one test: decided apart from the code wherever that changes nothing."""
+    last = Part("test", test.source)
+    if all(stands_apart(part.source) for part in (*around, last)):
+        return Program(parts, test.shows, (*around, last))
+    return Program((*parts, last), test.shows)
+
+
+def stands_apart(source: str) -> bool:
+    """Whether statements mean the same when the code they call runs in another process.
+
+    That is so for values, calls, assertions, loops, plain functions: not for what catches errors, makes
+    classes, compares identities, or reads and changes the interpreter that code and tests share.
+    """
+    try:
+        return all(map(_means_the_same, ast.walk(ast.parse(source))))
+    except _UNREADABLE:
+        return False
+
+
+def _means_the_same(node: ast.AST) -> bool:
+    if isinstance(node, ast.Name):
+        return node.id not in _SHARED and not node.id.startswith("_")
+    if isinstance(node, ast.Attribute):
+        return not node.attr.startswith("_")
+    if isinstance(node, ast.Import):
+        return all(name.name in _PURE for name in node.names)
+    if isinstance(node, ast.ImportFrom):
+        return node.module in _PURE
+    if isinstance(node, ast.Compare):
+        sides = zip([node.left, *node.comparators], node.ops, node.comparators, strict=False)
+        return all(
+            not isinstance(op, ast.Is | ast.IsNot)
+            or any(isinstance(side, ast.Constant) for side in (left, right))
+            for left, op, right in sides
+        )
+    return not isinstance(node, _INWARD)
 
 
 def evidence(failed: Sequence[tuple[Test, Outcome]], total: int, limits: Limits) -> str:

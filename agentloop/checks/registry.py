@@ -49,6 +49,9 @@ def packaged_check(name: str, settings: Json, where: str) -> Check:
         if key not in takes:
             raise RubricError(f"{where}: check `{name}` has no `{key}`{did_you_mean(key, takes)}")
     listed = [key for key in settings if takes[key].kind is inspect.Parameter.VAR_POSITIONAL]
+    for key in listed:
+        if not isinstance(settings[key], list | tuple):
+            raise RubricError(f"{where}: check `{name}`: `{key}` must be a list")
     named = {key: value for key, value in settings.items() if key not in listed}
     try:
         made: Check = make(*(value for key in listed for value in settings[key]), **named)
@@ -65,6 +68,9 @@ def fields_named(name: str, settings: Json) -> list[tuple[str, str]]:
     found = []
     for key, value in settings.items():
         if (name, key) in NO_FIELD:
+            continue
+        if key == "fields" and isinstance(value, list | tuple):
+            found += [("candidate", str(field)) for field in value]
             continue
         where, _, field = value.partition(".") if isinstance(value, str) else ("", "", "")
         if key in OF_CANDIDATE:

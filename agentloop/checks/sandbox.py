@@ -16,8 +16,9 @@ their memory. `walls()` says which of them this machine allows. Elsewhere there 
 file size and open files, and what Python refuses by itself (no process, no network, no writing outside):
 enough for a model's mistakes, not for an attacker.
 
-A program that ends early, whatever it prints or writes, has not passed. A program in Python can still
-deceive the tests that call it, for instance by an object that claims to equal everything.
+A program that ends early, whatever it prints or writes, has not passed. Claims about it (`Program`)
+are decided in another process than its code's, which has no way to pass but to answer rightly. Without
+claims a program vouches for itself, and one that breaks its interpreter can say what it likes.
 """
 
 from __future__ import annotations
@@ -38,13 +39,14 @@ from typing import Any, NamedTuple
 from agentloop.errors import AgentloopError
 
 GRACE = 10.0  # seconds that starting, stopping and clearing up may take
-ALL_WALLS = frozenset({"namespaces", "tree", "user", "landlock"})
+ALL_WALLS = frozenset({"namespaces", "tree", "user", "landlock", "calls"})
 WALLS = {
     "limits": "CPU time, file size and open files of each process; memory on Linux",
     "namespaces": "no network, no process, no shared memory but its own",
     "tree": "a read-only file tree with Python's library; one folder in memory may be written",
     "user": "a user of its own, not root",
     "landlock": "the kernel forbids paths outside the folder, TCP and signals, each if new enough",
+    "calls": "the kernel gives no memory that is no process's (memfd, System V)",
     "processes": "how many processes and threads at once",
     "together": "the memory of all processes together",
 }
@@ -96,7 +98,7 @@ class Limits:
             "outside": "no files outside its folder",
             "environment": "no variables of the host's environment",
             "signals": "no signals to other processes",
-            "python": "no looking into the interpreter (ctypes, gc, tracing)",
+            "python": "no looking into the interpreter (ctypes, gc, tracing, bytecode, interpreters)",
         }
         return known.get(name, "")
 
@@ -118,6 +120,10 @@ class Program:
     parts: tuple[Part, ...]
     shows: tuple[str, ...] = ()
     """Expressions to evaluate there when an assertion failed."""
+    claims: tuple[Part, ...] = ()
+    """Parts that run afterwards in a process of their own, where the names of the others answer by
+    message (`apart`). If they call those with what cannot be sent, such as a function, all run anew in
+    one module, as if the claims were among the parts: the code has no say in that."""
 
     @classmethod
     def of(cls, source: str) -> Program:
@@ -181,7 +187,10 @@ def _ask(
             "base": base,
             "walls": sorted(walls),
             "limits": asdict(limits),
-            "programs": [([tuple(part) for part in p.parts], list(p.shows)) for p in programs],
+            "programs": [
+                ([tuple(part) for part in p.parts], list(p.shows), [tuple(c) for c in p.claims])
+                for p in programs
+            ],
         }
         out, err = _start(job, limits.total_s + GRACE)
     lines = [ast.literal_eval(line.decode()) for line in _whole_lines(out)]
@@ -263,6 +272,8 @@ def _ending(told: dict[str, Any]) -> str:
     code = told["exit"]
     if told["passed"] or told["limit"]:
         return ""
+    if code == -signal.SIGKILL:
+        return "it was killed by SIGKILL: by itself, or by the kernel for want of memory"
     if code < 0:
         return f"it was killed by {signal.Signals(-code).name}"
     return f"it ended before its last line, with exit code {code}"

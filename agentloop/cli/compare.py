@@ -44,6 +44,7 @@ def diff(store: str, a: str, b: str, run_name: str | None, as_json: bool) -> Non
 def _diff_lines(found: Diff) -> list[str]:
     both = sum(found.transitions.values())
     lines = [plain(f"{found.a} → {found.b} · {both} items in both, {len(found.changed)} change")]
+    lines += [plain(found.notice)] if found.notice else []
     for (before, after), count in found.transitions.items():
         lines.append(f"  {count:>8,} {before} → {after}")
     for count, side in ((found.only_a, found.a), (found.only_b, found.b)):

@@ -17,11 +17,13 @@ import click
 from agentloop.plain import plain
 
 if TYPE_CHECKING:
+    from agentloop.records import Json
     from agentloop.store import Store
 
 RUN = click.option("--run", "run_name", metavar="NAME", help="which run  [the latest]")
 GRADING = click.option("--grading", type=int, default=0, metavar="N",
                        help="which grading; 0 is the run's own  [0]")  # fmt: skip
+NO_EVIDENCE = "this grading was not audited or calibrated"
 JSON = click.option("--json", "as_json", is_flag=True, help="JSON on stdout")
 
 
@@ -64,10 +66,12 @@ def status(store: str, run_name: str | None, grading: int, as_json: bool) -> Non
     with look(store, run_name) as (opened, run):
         grading = say_which_grading(opened, run, grading)
         counts, reasons = opened.counts(run, grading), opened.reasons(run, grading)
-        said = [_trust(opened, run), *opened.evidence(run).lines()]
+        evidence, trust = (None, None) if grading else (opened.evidence(run), _trust(opened, run))
     if as_json:
-        click.echo(json.dumps(counts))
+        told = evidence.as_dict() if evidence else None
+        click.echo(json.dumps({**counts, "evidence": told, "calibration": trust}))
         return
+    said = [trust["line"], *evidence.lines()] if trust and evidence else [NO_EVIDENCE]
     from agentloop.progress import clock, money
     from agentloop.store import VERDICTS
 
@@ -88,12 +92,12 @@ def status(store: str, run_name: str | None, grading: int, as_json: bool) -> Non
         click.echo(f"  {plain(line)}")
 
 
-def _trust(store: Store, run: str) -> str:
-    from agentloop.calibration_report import CalibrationReport, Judged, summary_line
+def _trust(store: Store, run: str) -> Json:
+    from agentloop.calibration_report import CalibrationReport, Judged, trust_in
 
     kept = store.calibration(run)
     report = CalibrationReport.model_validate(kept) if kept else None
-    return summary_line(report, Judged(*store.judged(run)))
+    return trust_in(report, Judged(*store.judged(run)))
 
 
 @click.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,8 +19,21 @@ def recipes(context: click.Context) -> None:
     for name in known():
         recipe = find_recipe(name).recipe
         fields = ", ".join(recipe.candidate.model_fields)
+        roles = f" · roles of its own: {', '.join(recipe.roles)}" if recipe.roles else ""
         click.echo(f"{name:<14} {recipe.about}")
-        click.echo(f"{'':<14} reads {', '.join(recipe.reads)} · makes {fields}")
+        click.echo(
+            f"{'':<14} {calls_of(recipe)} · reads {', '.join(recipe.reads)} · makes {fields}{roles}"
+        )
+
+
+def calls_of(recipe: Any) -> str:
+    """Return what an item costs in calls, by a critic that writes its marks."""
+    said = f"{recipe.calls} calls"
+    return (
+        f"{said}, and for each of up to {recipe.max_rounds} revisions more"
+        if (recipe.max_rounds)
+        else said
+    )
 
 
 @recipes.command()
@@ -32,7 +46,7 @@ def show(name: str) -> None:
     folder = found.recipe.folder()
     click.echo(f"# {name}: {found.recipe.about}\n")
     click.echo(f"```mermaid\n{found.graph.get_graph().draw_mermaid().strip()}\n```")
-    for file in ["rubric.yaml", *_prompt_files()]:
+    for file in _files(found.recipe, folder):
         if (path := folder.find(file)) is not None:
             click.echo(f"\n## {file}\n\n{path.read_text(encoding='utf-8').rstrip()}")
 
@@ -55,7 +69,7 @@ def init(directory: str, name: str) -> None:
             f"recipe `{found.recipe.name}` names its prompts by a whole path: copy `{own}` by hand"
         )
     prompts = target / (own or Path("prompts") / found.recipe.name)
-    for file in ["rubric.yaml", "canaries.jsonl", *_prompt_files()]:
+    for file in _files(found.recipe, folder):
         if (source := folder.find(file)) is not None:
             files[prompts / file] = source  # type: ignore[assignment]  # a packaged file reads alike
     for path in files:
@@ -70,7 +84,11 @@ def init(directory: str, name: str) -> None:
     )
 
 
-def _prompt_files() -> list[str]:
+def _files(recipe: Any, folder: Any) -> list[str]:
+    """Return the names of a recipe's files: rubric, prompts, and what else lies in its own folder."""
     from agentloop.prompting import VARIABLES
 
-    return [f"{prompt}.md" for prompt in VARIABLES]
+    named = ["rubric.yaml", *(f"{name}.md" for name in (*recipe.asks, *VARIABLES))]
+    looks = [f"{name}_{number}.md" for name in ("critique", "ask") for number in (2, 3)]
+    others = sorted({entry.name for entry in folder.own if entry.is_file()} - {*named, *looks})
+    return [*named, *looks, *others]

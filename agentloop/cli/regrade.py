@@ -15,6 +15,8 @@ from agentloop.cli.look import RUN
 @click.argument("store")
 @click.option("--rubric", required=True, metavar="FILE", help="the rubric.yaml to grade by")
 @click.option("--critic", metavar="SPEC", help="who grades  [the run's critic]")
+@click.option("--panel", metavar="LIST", help="more critics; their marks are averaged")
+@click.option("--escalate", metavar="SPEC", help="decides where looks are far apart")
 @RUN
 @click.option("--recipe", metavar="RECIPE", help="name or file  [where the run found it]")
 @click.option("--prompts", metavar="DIR", help="your prompts, before the recipe's")

@@ -43,10 +43,13 @@ _what = _options(
 )
 _models = _options(
     click.option("--model", metavar="SPEC", help="openai/…, anthropic/…, ollama/…, local  [local]"),
-    click.option("--generator", metavar="SPEC", help="model of one role"),
+    click.option(
+        "--generator", multiple=True, metavar="SPEC", help="model of one role; a mix: a@0.7 b@0.3"
+    ),
     click.option("--critic", metavar="SPEC", help="model of one role"),
     click.option("--reviser", metavar="SPEC", help="model of one role"),
     click.option("--auditor", metavar="SPEC", help="grades a sample again, blind  [the critic's]"),
+    click.option("--role", multiple=True, metavar="R=SPEC", help="model of a role of the recipe's"),
     click.option("--panel", metavar="LIST", help="more critics; their marks are averaged"),
     click.option("--escalate", metavar="SPEC", help="decides where looks are far apart"),
     click.option("--base-url", metavar="URL", help="an OpenAI-compatible endpoint"),
@@ -58,7 +61,23 @@ _how = _options(
     click.option("--audit", metavar="SHARE", help="all (a gate), off, or a share  [10%]"),
     click.option("--canaries", metavar="SHARE", help="spoilt items shown to the critic  [2%]"),
     click.option("--calibration", metavar="FILE", help="the critic's, by `agentloop calibrate`"),
-    click.option("--max-rounds", type=int, metavar="R", help="revisions of one item  [2]"),
+    click.option(
+        "--attribute",
+        multiple=True,
+        metavar="A=X,Y",
+        help="what items are to differ in: topic=law,art",
+    ),
+    click.option("--novelty", metavar="KIND", help="near, semantic or exact copies fall  [near]"),
+    click.option("--novel-to", multiple=True, metavar="FILE", help="texts to stay away from"),
+    click.option("--decontaminate", multiple=True, metavar="FILE", help="test sets to stay out of"),
+    click.option("--on-collapse", metavar="WHAT", help="off, warn, steer or stop  [warn]"),
+    click.option("--reference", metavar="FILE#F", help="real texts of the kind that is made"),
+    click.option("--max-depth", type=int, metavar="N", help="generations away from people  [2]"),
+    click.option("--quota", metavar="A", help="keep the shares of an attribute exactly"),
+    click.option("--verbalise", type=int, metavar="N", help="drafts at once, one taken by chance"),
+    click.option(
+        "--max-rounds", type=int, metavar="R", help="revisions of one item  [the recipe's]"
+    ),
     click.option("--concurrency", type=int, metavar="K", help="items in flight  [16; local: 2]"),
     click.option("--budget-usd", type=float, metavar="USD", help="spend no more than this"),
     click.option("--max-seconds", type=float, metavar="S", help="stop after so many seconds"),
@@ -83,6 +102,9 @@ def run(
     recipe: str,
     run_name: str | None,
     mapping: tuple[str, ...],
+    generator: tuple[str, ...],
+    role: tuple[str, ...],
+    attribute: tuple[str, ...],
     as_json: bool,
     dry_run: bool,
     **given: Any,
@@ -97,7 +119,20 @@ def run(
     from agentloop.runner import arun, dry_run_of
     from agentloop.seeds import mapping_of
 
-    settings = {**given, "run": run_name, "map": mapping_of(mapping) or None}
+    settings = {
+        **given,
+        "run": run_name,
+        "map": mapping_of(mapping) or None,
+        "generator": generator or None,
+        "novel_to": given["novel_to"] or None,
+        "decontaminate": given["decontaminate"] or None,
+        "models": _pairs("role", "ROLE=MODEL", role),
+        "attributes": {
+            name: [value.strip() for value in listed.split(",")]
+            for name, listed in _pairs("attribute", "NAME=VALUE,VALUE", attribute).items()
+        }
+        or None,
+    }
     progress = settings.pop("progress")
     if dry_run:
         expected = dry_run_of(recipe, **settings)
@@ -110,7 +145,7 @@ def run(
             click.echo(json.dumps(error.counts))
         raise
     if as_json:
-        click.echo(json.dumps(result.counts))
+        click.echo(json.dumps(result.as_dict()))
     else:
         with contextlib.suppress(OSError):  # who watched may be gone; the run is done all the same
             said = [str(result), result.trust, *_evidence(result), _next_step(result)]
@@ -118,11 +153,25 @@ def run(
     return result.exit_code
 
 
+def _pairs(option: str, form: str, given: tuple[str, ...]) -> dict[str, str]:
+    """Read `NAME=VALUE` options; UserError for anything else."""
+    from agentloop.errors import UserError
+
+    found = {}
+    for pair in given:
+        name, sign, value = pair.partition("=")
+        if not (sign and name.strip() and value.strip()):
+            raise UserError(f"`--{option} {pair}`: write `--{option} {form}`")
+        found[name.strip()] = value.strip()
+    return found
+
+
 _WAY_ON = {
     "seeds": "more seeds, or a higher `--per-seed`,",
     "items": "a higher `--items`",
     "budget": "a higher `--budget-usd`",
     "seconds": "more `--max-seconds`",
+    "collapse": "more varied seeds or attributes, or `--on-collapse steer`,",
     "endpoint": "an endpoint that answers, `--retry failed`",
 }
 

@@ -112,6 +112,8 @@ class Traits:
     """For drafts; None leaves it to the role's default."""
     max_tokens: int | None = None
     """For drafts; None leaves it to the role's default."""
+    timeout: float = 120.0
+    """Seconds that one request may take."""
     notice: str = ""
     """What a person should know before its first call."""
 

@@ -73,6 +73,7 @@ class Endpoint:
         self.logprobs = traits.logprobs
         self.temperature = traits.temperature
         self.max_tokens = traits.max_tokens
+        self.timeout = traits.timeout
         self.notice = traits.notice
         self.note = note
         self._proven = False

@@ -89,6 +89,7 @@ def traits_of(model: Model) -> Traits:
     spec = model.name
     if spec == "local" or spec.startswith("local:"):
         return Traits(
+            timeout=600.0,  # a busy CPU may take minutes for one reply
             structured="json_schema",
             logprobs=True,
             concurrency=LOCAL_CONCURRENCY,

@@ -6,6 +6,7 @@ Enters: a model as the user named it. Leaves: its family. Refuses to know: how i
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 MAKERS = {
     "chatgpt": "openai",
@@ -40,3 +41,8 @@ def family(model: str) -> str:
     if not words or len(words[0]) < 2:
         return spec.partition("/")[0]
     return str(words[0])
+
+
+def related(writer: str, judges: Iterable[str]) -> bool:
+    """Whether one of the judges is of the writer's family."""
+    return family(writer) in map(family, judges)

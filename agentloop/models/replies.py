@@ -3,7 +3,7 @@
 Enters: a reply. Leaves: one JSON object, or MalformedReply / RefusedReply with a line that the model
 can act on. Refuses to know: schemas, criteria, candidates.
 
-Accepted: the object alone, in one code fence, or within prose, if it is the only one there. Thinking
+Accepted: the object alone, or in a code fence or prose if it is the only one in the reply. Thinking
 (`<think>…</think>`) is never read as an answer. Refused: duplicate keys, NaN, NUL, lone surrogates.
 """
 
@@ -19,10 +19,10 @@ from agentloop.models.base import Reply
 from agentloop.records import Json
 
 _THINK = re.compile(r"\s*<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
-_THOUGHT = re.compile(r".*</think>", re.DOTALL | re.IGNORECASE)
+_THOUGHT_END = re.compile(r"</think>", re.IGNORECASE)
 _OPENING = re.compile(r"\{\s*\"")
+MANY = 200  # braces in a text that are looked at
 _NO_TEXT = re.compile("[\0\ud800-\udfff]")
-_FENCE = re.compile(r"```[a-zA-Z]*[ \t]*\n(.*?)```", re.DOTALL)
 
 
 class _Unreadable(ValueError):
@@ -48,10 +48,13 @@ def _without_thinking(text: str) -> str:
 
 
 def _after_thought(text: str) -> str:
-    """Return what comes after a `</think>` whose start the endpoint cut off."""
-    if "</think>" not in text.lower() or isinstance(_load(text), dict):
+    """Return what comes after a `</think>` whose start the endpoint cut off; within JSON it is data."""
+    ends = [found.end() for found in _THOUGHT_END.finditer(text)]
+    if not ends:
         return text
-    return _THOUGHT.sub("", text, count=1)
+    inside = [(start, end) for start, end, _ in _objects(text, MANY)]
+    free = [at for at in ends if not any(start < at <= end for start, end in inside)]
+    return text[free[-1] :] if free else text
 
 
 def read_object(reply: Reply) -> Json:
@@ -66,16 +69,41 @@ def read_object(reply: Reply) -> Json:
     return value
 
 
+def read_own_object(reply: Reply, given: Json) -> Json:
+    """Return the one JSON object of a reply that is about `given`.
+
+    An object within other words that stands in one of the given texts is a quotation, and never the
+    answer: who is judged does not write the judge's verdict.
+    """
+    value = read_object(reply)
+    if not isinstance(_load(_after_thought(read_text(reply))), dict) and _stands(value, given):
+        raise MalformedReply("the reply must be your own JSON object and nothing else", reply.text)
+    return value
+
+
+def _stands(value: Json, given: Any) -> bool:
+    """Whether a text somewhere in `given` holds this very object."""
+    if isinstance(given, dict):
+        return any(_stands(value, part) for part in given.values())
+    if isinstance(given, list | tuple):
+        return any(_stands(value, part) for part in given)
+    if not isinstance(given, str) or "{" not in given:
+        return False
+    try:
+        return any(found == value for _, _, found in _objects(given, MANY))
+    except _Unreadable:
+        return False
+
+
 def _only(text: str) -> Json | None:
-    """Return the object that a text is, fences, or holds alone; None when there is not just one."""
+    """Return the object that a text is or holds alone; None when there is not just one."""
     whole = _load(text)
     if isinstance(whole, dict):
         return whole
-    fenced = _FENCE.findall(text)
-    if len(fenced) == 1 and isinstance(inner := _load(fenced[0]), dict):
-        return inner
-    found = _objects(text)
-    return found[0] if len(found) == 1 else None
+    found = _objects(text, 2)
+    if len(found) != 1 or _OPENING.search(text[: found[0][0]]):
+        return None  # a broken object: what lies within is not the answer
+    return found[0][2]
 
 
 def _load(text: str) -> Any:
@@ -87,19 +115,17 @@ def _load(text: str) -> Any:
         raise _Unreadable("the reply is nested too deeply") from error
 
 
-def _objects(text: str) -> list[Json]:
-    """Return the outermost JSON objects in a text, left to right; two are enough to know."""
-    found: list[Json] = []
+def _objects(text: str, enough: int) -> list[tuple[int, int, Json]]:
+    """Return the outermost JSON objects in a text with start and end, left to right, up to so many."""
+    found: list[tuple[int, int, Json]] = []
     at = text.find("{")
     tries = 0
-    while at >= 0 and len(found) < 2 and tries < 200:
+    while at >= 0 and len(found) < enough and tries < MANY:
         tries += 1
         try:
             value, end = _DECODER.raw_decode(text, at)
-            found.append(value)
+            found.append((at, end, value))
         except json.JSONDecodeError:
-            if _OPENING.match(text, at):
-                return []  # a broken object: what lies within is not the answer
             end = at + 1
         except RecursionError as error:
             raise _Unreadable("the reply is nested too deeply") from error

@@ -49,9 +49,10 @@ COUNT_KEYS = [
 ]
 BATCH = 1000  # rows fetched at a time
 ATTEMPT = """json_object(
-    'round', a.round, 'candidate', a.candidate, 'messages', a.messages, 'checks', a.checks,
-    'critique', a.critique, 'model', a.model, 'prompt', a.prompt,
-    'grade', g.grade, 'accepted', g.accepted, 'reason', g.reason, 'detail', g.detail)"""
+    'round', a.round, 'parent', a.parent, 'candidate', a.candidate,
+    'messages', a.messages, 'checks', a.checks, 'critique', a.critique,
+    'model', a.model, 'prompt', a.prompt, 'grade', g.grade,
+    'accepted', g.accepted, 'reason', g.reason, 'detail', g.detail)"""
 
 SPENT = (
     "CASE WHEN count(*) FILTER (answered AND tries > 0 AND cost_usd IS NULL "
@@ -131,7 +132,7 @@ class Store:
     def counts(self, run: str | None = None, grading: int = 0) -> Json:
         """Return the run's counts over all its resumes, with the keys of `COUNT_KEYS`.
 
-        Verdicts, calls, cost and seconds of another grading are its own.
+        Verdicts, calls, cost and seconds of another grading are its own; it has no audits.
         """
         name = self.run(run)  # a second look within one would give up its lock on the file
         with connect(self.path, write=False) as connection:
@@ -151,14 +152,18 @@ class Store:
         )
         return {row[0]: row[1] for row in self._rows(sql, self.run(run), grading)}
 
-    def judged(self, run: str | None = None) -> tuple[int, int]:
-        """Return how many attempts of a run checks and critic accepted, and how many they decided."""
+    def judged(self, run: str | None = None) -> tuple[int, int, bool]:
+        """Return how many attempts of a run checks and critic accepted, and how many they decided.
+
+        The third says whether an audit of all decided after them.
+        """
         sql = (
-            "SELECT count(*) FILTER (accepted), count(*) FROM grades WHERE run = ? AND grading = 0 "
+            "SELECT count(*) FILTER (accepted), count(*), (SELECT (identity->'models.auditor') IS NOT "
+            "NULL FROM runs WHERE run = $1) FROM grades WHERE run = $1 AND grading = 0 "
             "AND (accepted OR reason IN ('below_threshold', 'under_floor', 'failed_check'))"
         )
-        ((accepted, judged),) = self._rows(sql, self.run(run))
-        return accepted, judged
+        ((accepted, judged, audited),) = self._rows(sql, self.run(run))
+        return accepted, judged, audited
 
     def calibrations(self) -> list[Json]:
         """Return the reports of all calibrations in the store, latest first."""
@@ -286,8 +291,8 @@ def read_counts(connection: duckdb.DuckDBPyConnection, run: str, grading: int = 
         "attempts": _one(
             connection, "SELECT count(*) FROM grades WHERE run = ? AND grading = ?", run, grading
         ),
-        "audits": _one(connection, "SELECT count(*) FROM audits WHERE run = ?", run),
-        "canaries": _one(connection, "SELECT count(*) FROM canaries WHERE run = ?", run),
+        "audits": _one(connection, "SELECT count(*) FROM audits WHERE run = ?", name),
+        "canaries": _one(connection, "SELECT count(*) FROM canaries WHERE run = ?", name),
         **read_spending(connection, name),
         "seconds": round(seconds, 3),
         "stopped_by": stopped_by,

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentloop.errors import StoreError
 from agentloop.records import Json
 from agentloop.store import Store
 from agentloop.store.files import connect
+from agentloop.store.gradings import company_of, identity_at
+
+if TYPE_CHECKING:
+    import duckdb
 
 
 class Side(NamedTuple):
@@ -79,6 +83,8 @@ class Diff:
     only_a: int
     """Items that only the first side has a verdict for."""
     only_b: int
+    notice: str = ""
+    """Which of one side's judges the other side was not judged by."""
 
     def as_dict(self) -> Json:
         """Return the comparison as JSON values."""
@@ -92,6 +98,7 @@ class Diff:
             "changed": [change.as_dict() for change in self.changed],
             "only_a": self.only_a,
             "only_b": self.only_b,
+            "notice": self.notice,
         }
 
 
@@ -118,6 +125,7 @@ def diff(store: Store, a: Side, b: Side) -> Diff:
     """Compare two gradings or runs of a store by their items' ids."""
     values = {"run_a": a.run, "grading_a": a.grading, "run_b": b.run, "grading_b": b.grading}
     with connect(store.path, write=False) as connection:
+        notice = _notice(connection, a, b)
         counted = connection.execute(
             f"{_SIDES} SELECT a.verdict, b.verdict, count(*) FROM a FULL JOIN b USING (item) "
             "GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2",
@@ -136,7 +144,19 @@ def diff(store: Store, a: Side, b: Side) -> Diff:
         tuple(_change(row) for row in rows),
         only_a=sum(n for _, after, n in counted if after is None),
         only_b=sum(n for before, _, n in counted if before is None),
+        notice=notice,
     )
+
+
+def _notice(connection: duckdb.DuckDBPyConnection, a: Side, b: Side) -> str:
+    """Say where the sides differ in who judged beside the critic."""
+    one, other = (company_of(identity_at(connection, *side)) for side in (a, b))
+    told = [
+        f"{side} was judged by {lacking}, {against} was not"
+        for side, lacking, against in ((a, one.without(other), b), (b, other.without(one), a))
+        if lacking
+    ]
+    return "; ".join(told)
 
 
 def _change(row: tuple[Any, ...]) -> Change:

@@ -6,8 +6,9 @@ Refuses to know: how a grade came about, what is done about it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agentloop.records import Json
@@ -21,34 +22,46 @@ ENOUGH = 8  # revisions, until a gap or a growth is called one
 GROWN = 0.2  # longer than the parent: notes on inflation in the loop
 
 _AUDITED = """
-SELECT verdict IN ('accepted') AS kept, count(*), count(*) FILTER (a.accepted IS NOT NULL),
-       count(*) FILTER (a.accepted = (verdict = 'accepted'))
-FROM audits a JOIN examples e USING (run, item, opening, round)
-WHERE a.run = $run AND e.grading = 0 AND (e.verdict = 'accepted' OR e.verdict = 'rejected')
+SELECT g.accepted, count(*), count(a.accepted), count(*) FILTER (a.accepted = g.accepted)
+FROM audits a
+JOIN examples e USING (run, item, opening, round)
+JOIN grades g USING (run, item, opening, round)
+WHERE a.run = $run AND e.grading = 0 AND g.grading = 0
+  AND g.reason IS DISTINCT FROM 'failed_check' AND (g.grade->>'model') <> 'checks'
 GROUP BY 1
 """
+"""By the critic's own decision on the kept attempt: door and gate have changed verdicts since."""
+_GRADED = """
+SELECT count(DISTINCT item) FROM examples e JOIN grades g USING (run, item, opening)
+WHERE e.run = $run AND e.grading = 0 AND g.grading = 0 AND (g.grade->>'model') <> 'checks'
+"""
+_SETTINGS = (
+    "SELECT settings FROM sessions WHERE run = $run ORDER BY time DESC, seconds DESC LIMIT 1"
+)
 _GAINS = """
 SELECT a.round, count(*), avg(g.score - gp.score), avg(a.score - ap.score),
        avg(g.accepted::INT - gp.accepted::INT), avg(a.accepted::INT - ap.accepted::INT)
 FROM audits a
+JOIN attempts t ON t.run = a.run AND t.item = a.item AND t.opening = a.opening AND t.round = a.round
 JOIN audits ap ON ap.run = a.run AND ap.item = a.item AND ap.opening = a.opening
-    AND ap.round = a.round - 1
+    AND ap.round = t.parent
 JOIN (SELECT *, (grade->>'score')::DOUBLE AS score FROM grades WHERE grading = 0) g
     ON g.run = a.run AND g.item = a.item AND g.opening = a.opening AND g.round = a.round
 JOIN (SELECT *, (grade->>'score')::DOUBLE AS score FROM grades WHERE grading = 0) gp
-    ON gp.run = a.run AND gp.item = a.item AND gp.opening = a.opening AND gp.round = a.round - 1
+    ON gp.run = a.run AND gp.item = a.item AND gp.opening = a.opening AND gp.round = t.parent
 WHERE a.run = $run AND a.score IS NOT NULL AND ap.score IS NOT NULL
 GROUP BY a.round ORDER BY a.round
 """
 _CANARIES = """
-SELECT kind, count(*), count(*) FILTER (caught), count(*) FILTER (caught IS NULL)
+SELECT kind, count(*), count(*) FILTER (caught AND score IS NOT NULL),
+       count(*) FILTER (error IS NOT NULL), count(*) FILTER (score IS NULL AND error IS NULL)
 FROM canaries WHERE run = $run GROUP BY kind ORDER BY kind
 """
 _GROWTH = """
 SELECT a.round, count(*), avg(length(a.said) / length(p.said)::DOUBLE) - 1
 FROM (SELECT *, messages->'$[#-1]'->>'content' AS said FROM attempts) a
 JOIN (SELECT *, messages->'$[#-1]'->>'content' AS said FROM attempts) p
-    ON p.run = a.run AND p.item = a.item AND p.opening = a.opening AND p.round = a.round - 1
+    ON p.run = a.run AND p.item = a.item AND p.opening = a.opening AND p.round = a.parent
 WHERE a.run = $run AND length(p.said) > 0
 GROUP BY a.round ORDER BY a.round
 """
@@ -56,7 +69,7 @@ GROUP BY a.round ORDER BY a.round
 
 @dataclass(frozen=True)
 class Agreement:
-    """What the auditor said of accepted, or of rejected, items."""
+    """What the auditor said of items that the critic accepted, or refused."""
 
     audited: int = 0
     readable: int = 0
@@ -81,6 +94,15 @@ class Gain:
         share = self.critic_share - self.auditor_share > PARTED_SHARE
         return self.items >= ENOUGH and (score or share)
 
+    @property
+    def line(self) -> str:
+        """The gain for a person; few revisions are called few."""
+        few = "" if self.items >= ENOUGH else f"; fewer than {ENOUGH} are too few for an alarm"
+        return (
+            f"revision {self.round}: critic {self.critic:+.2f}, auditor {self.auditor:+.2f} "
+            f"(mean of {self.items} audited{few})"
+        )
+
 
 @dataclass(frozen=True)
 class Growth:
@@ -104,17 +126,76 @@ class Caught:
     shown: int
     caught: int
     unreadable: int
+    by_checks: int = 0
+    """Those that a check refused, so that the critic never saw them."""
+
+    @property
+    def judged(self) -> int:
+        """Those that the critic decided on."""
+        return self.shown - self.unreadable - self.by_checks
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How much of a run was to be looked at again, as its last session was told."""
+
+    items: int = 0
+    """Items that a critic graded."""
+    audit: float = 0.0
+    canaries: float = 0.0
+
+    def none_drawn(self, who: str, share: float) -> list[str]:
+        """Say that a sample has drawn nothing yet, where there was something to draw."""
+        if not (share and self.items):
+            return []
+        return [f"{who}: 0 of {self.items} items drawn ({100 * share:.3g} %)"]
+
+
+@dataclass(frozen=True)
+class Variety:
+    """How much accepted texts are alike, batch by batch and as a whole."""
+
+    batches: int = 0
+    green: int = 0
+    light: str = ""
+    """The last batch's."""
+    whole: str = ""
+    """The light of all accepted texts; empty while the run goes on."""
+    reasons: Sequence[str] = ()
+    """Why a light is not green; the run's as a whole where it is known."""
+
+    @property
+    def lines(self) -> list[str]:
+        """Say it for a person."""
+        if not self.batches:
+            return []
+        whole = f", {self.whole} as a whole" if self.whole else ""
+        return [f"variety: {self.green} of {self.batches} batches green{whole}"]
+
+    @property
+    def alarms(self) -> list[str]:
+        """Return what should make one look again."""
+        light = self.whole if self.whole in ("", "red", "amber") else ""
+        worse = self.light in ("amber", "red") or light in ("amber", "red")
+        if not worse:
+            return []
+        return [
+            f"ALARM: accepted texts are too much alike ({light or self.light}): {reason}"
+            for reason in self.reasons
+        ]
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """Audits and canaries of one run."""
+    """Audits, canaries and variety of one run."""
 
-    accepted: Agreement
-    rejected: Agreement
-    gains: Sequence[Gain]
-    canaries: Sequence[Caught]
+    accepted: Agreement = field(default_factory=Agreement)
+    rejected: Agreement = field(default_factory=Agreement)
+    gains: Sequence[Gain] = ()
+    canaries: Sequence[Caught] = ()
     growth: Sequence[Growth] = ()
+    watch: Watch = field(default_factory=Watch)
+    variety: Variety = field(default_factory=Variety)
 
     @property
     def alarms(self) -> list[str]:
@@ -131,36 +212,48 @@ class Evidence:
             for grown in self.growth
             if grown.watched
         ]
-        shown = sum(c.shown - c.unreadable for c in self.canaries)
+        shown = sum(c.judged for c in self.canaries)
         missed = shown - sum(c.caught for c in self.canaries)
         if missed and shown >= ENOUGH and missed / shown > 0.5:
             said.append(f"ALARM: the critic was wrong about {missed} of {shown} canaries")
-        return said
+        return said + self.variety.alarms
 
     def lines(self) -> list[str]:
         """Return it for a person, the alarms last."""
-        said = []
-        audited = self.accepted.audited + self.rejected.audited
-        if audited:
-            unread = audited - self.accepted.readable - self.rejected.readable
-            said.append(
-                f"auditor: agrees on {self.accepted.agreed} of {self.accepted.readable} accepted and "
-                f"{self.rejected.agreed} of {self.rejected.readable} rejected items"
-                + (f", {unread} unreadable" if unread else "")
-            )
-        said += [
-            f"revision {gain.round}: critic {gain.critic:+.2f}, auditor {gain.auditor:+.2f} "
-            f"(mean of {gain.items} audited)"
-            for gain in self.gains
+        return [
+            *self._audit_lines(),
+            *(gain.line for gain in self.gains),
+            *self._canary_lines(),
+            *self.variety.lines,
+            *self.alarms,
         ]
-        if self.canaries:
-            caught = sum(c.caught for c in self.canaries)
-            shown = sum(c.shown - c.unreadable for c in self.canaries)
-            kinds = ", ".join(
-                f"{c.kind} {c.caught}/{c.shown - c.unreadable}" for c in self.canaries
-            )
-            said.append(f"canaries: the critic is right about {caught} of {shown} ({kinds})")
-        return said + self.alarms
+
+    def _audit_lines(self) -> list[str]:
+        audited = self.accepted.audited + self.rejected.audited
+        if not audited:
+            return self.watch.none_drawn("auditor", self.watch.audit)
+        unread = audited - self.accepted.readable - self.rejected.readable
+        return [
+            f"auditor: agrees on {self.accepted.agreed} of {self.accepted.readable} items that the "
+            f"critic accepted and {self.rejected.agreed} of {self.rejected.readable} that it refused"
+            + (f", {unread} unreadable" if unread else "")
+        ]
+
+    def _canary_lines(self) -> list[str]:
+        if not self.canaries:
+            return self.watch.none_drawn("canaries", self.watch.canaries)
+        caught, judged = (sum(getattr(c, n) for c in self.canaries) for n in ("caught", "judged"))
+        parts = []
+        if judged:
+            kinds = ", ".join(f"{c.kind} {c.caught}/{c.judged}" for c in self.canaries if c.judged)
+            parts.append(f"the critic is right about {caught} of {judged} ({kinds})")
+        if unread := sum(c.unreadable for c in self.canaries):
+            parts.append(f"{unread} unreadable")
+        if refused := sum(c.by_checks for c in self.canaries):
+            good = sum(c.by_checks for c in self.canaries if c.kind == "good")
+            wrongly = f", {good} of them good ones" if good else ""
+            parts.append(f"{refused} refused by a check{wrongly}")
+        return [f"canaries: {'; '.join(parts)}"]
 
     def as_dict(self) -> Json:
         """Return it as JSON values."""
@@ -170,8 +263,10 @@ class Evidence:
                 "rejected": vars(self.rejected),
                 "gains": [vars(gain) | {"parted": gain.parted} for gain in self.gains],
             },
-            "canaries": [vars(kind) for kind in self.canaries],
+            "canaries": [vars(kind) | {"judged": kind.judged} for kind in self.canaries],
             "growth": [vars(grown) for grown in self.growth],
+            "watch": vars(self.watch),
+            "variety": vars(self.variety),
             "alarms": self.alarms,
         }
 
@@ -179,14 +274,42 @@ class Evidence:
 def read_evidence(connection: duckdb.DuckDBPyConnection, run: str) -> Evidence:
     """Return a run's audits and canaries from an open store."""
     values = {"run": run}
-    by_verdict = {
-        kept: Agreement(audited, readable, agreed)
-        for kept, audited, readable, agreed in connection.execute(_AUDITED, values).fetchall()
+    by_decision = {
+        accepted: Agreement(*counts)
+        for accepted, *counts in connection.execute(_AUDITED, values).fetchall()
     }
     return Evidence(
-        accepted=by_verdict.get(True, Agreement()),
-        rejected=by_verdict.get(False, Agreement()),
+        accepted=by_decision.get(True, Agreement()),
+        rejected=by_decision.get(False, Agreement()),
         gains=[Gain(*row) for row in connection.execute(_GAINS, values).fetchall()],
         canaries=[Caught(*row) for row in connection.execute(_CANARIES, values).fetchall()],
         growth=[Growth(*row) for row in connection.execute(_GROWTH, values).fetchall()],
+        watch=_watch(connection, values),
+        variety=_variety(connection, values),
     )
+
+
+def _variety(connection: duckdb.DuckDBPyConnection, values: Json) -> Variety:
+    rows = connection.execute(
+        "SELECT view, light, reading->'reasons' FROM readings WHERE run = $run ORDER BY time, rid",
+        values,
+    ).fetchall()
+    lights = [light for view, light, _ in rows if view == "batch"]
+    *_, (view, last, _) = [("", "", ""), *rows]
+    whole = last if view == "run" else ""
+    kind = "run" if whole else "batch"
+    bad = [said for view, light, said in rows if view == kind and light != "green"]
+    return Variety(
+        batches=len(lights),
+        green=lights.count("green"),
+        light=lights[-1] if lights else "",
+        whole=whole,
+        reasons=json.loads(bad[-1]) if bad else [],
+    )
+
+
+def _watch(connection: duckdb.DuckDBPyConnection, values: Json) -> Watch:
+    ((items,),) = connection.execute(_GRADED, values).fetchall()
+    told = connection.execute(_SETTINGS, values).fetchall()
+    settings = json.loads(told[0][0] or "{}") if told else {}
+    return Watch(items, settings.get("audit", 0.0), settings.get("canaries", 0.0))

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import threading
 import time
 from collections.abc import Iterable, Iterator
@@ -58,6 +59,8 @@ class Files:
         self.lock = path.with_name(path.name + ".lock")
         self.inbox = path.with_name(path.name + ".inbox.jsonl")
 
+        self.near = path.with_name(path.name + ".near")
+        """The folder of indexes that are made from the store and never the truth."""
         self.wal = path.with_name(path.name + ".wal")
 
     @property
@@ -70,6 +73,7 @@ class Files:
         """Remove a store that was made for nothing; what others left in its inbox stays."""
         for file in self.all - {self.inbox}:
             file.unlink(missing_ok=True)
+        shutil.rmtree(self.near, ignore_errors=True)
 
     @property
     def pending(self) -> list[Path]:

@@ -30,6 +30,22 @@ class Settled(NamedTuple):
     attempts: tuple[Attempt, ...]
 
 
+class Company(NamedTuple):
+    """Who judges beside the critic."""
+
+    panel: tuple[str, ...] = ()
+    escalation: str = ""
+
+    def without(self, other: Company) -> str:
+        """Return in words what another company has no part of; nothing where it lacks nothing."""
+        parts = []
+        if self.panel and not other.panel:
+            parts.append(f"a panel with {', '.join(self.panel)}")
+        if self.escalation and not other.escalation:
+            parts.append(f"escalation to {self.escalation}")
+        return " and ".join(parts)
+
+
 class Source(NamedTuple):
     """What made a run: where its recipe is found, and its identity."""
 
@@ -43,6 +59,17 @@ def source_of(connection: duckdb.DuckDBPyConnection, run: str) -> Source:
         "SELECT recipe_ref, identity FROM runs WHERE run = ?", [run]
     ).fetchall()
     return Source(ref, json.loads(identity))
+
+
+def identity_at(connection: duckdb.DuckDBPyConnection, run: str, grading: int) -> Json:
+    """Return what a run, or a grading beside its own, is made of; both are there."""
+    ((identity,),) = connection.execute(
+        "SELECT identity FROM gradings WHERE run = $run AND grading = $grading "
+        "UNION ALL SELECT identity FROM runs WHERE run = $run AND $grading = 0",
+        {"run": run, "grading": grading},
+    ).fetchall()
+    found: Json = json.loads(identity)
+    return found
 
 
 def number_of(connection: duckdb.DuckDBPyConnection, run: str, identity: Json) -> tuple[int, bool]:
@@ -70,6 +97,29 @@ def answered_by(connection: duckdb.DuckDBPyConnection, run: str, grading: int) -
         [run, grading],
     ).fetchall()
     return (*ancestry(connection, run), *(calls_name(run, row[0]) for row in rows))
+
+
+def accepted_texts(
+    connection: duckdb.DuckDBPyConnection, run: str, grading: int
+) -> list[tuple[str, str]]:
+    """Return fingerprint and item of what a run, or a grading of it, has accepted."""
+    return connection.execute(
+        "SELECT fingerprint, item FROM verdicts JOIN examples USING (run, item, grading, opening) "
+        "WHERE run = ? AND grading IN (0, ?) AND examples.verdict = 'accepted' AND fingerprint <> '' "
+        "ORDER BY grading, examples.time",
+        [run, grading],
+    ).fetchall()
+
+
+def company_of(identity: Json) -> Company:
+    """Return who judges beside the critic, by a run's or a grading's identity."""
+    models = {
+        key.removeprefix("models."): str(model.get("model"))
+        for key, model in sorted(identity.items())
+        if key == "models.escalation" or key.startswith("models.critic.")
+    }
+    escalation = models.pop("escalation", "")
+    return Company(tuple(models.values()), escalation)
 
 
 def owed_items(connection: duckdb.DuckDBPyConnection, run: str, grading: int) -> list[str]:

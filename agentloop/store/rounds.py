@@ -77,6 +77,7 @@ class Round:
 class _Tried(NamedTuple):
     item: str
     round: int
+    parent: int | None
     chars: int
     accepted: bool
     score: float | None
@@ -122,7 +123,7 @@ def rounds(store: Store, run: str | None = None, grading: int = 0) -> list[Round
 def _tried(connection: duckdb.DuckDBPyConnection, run: str, grading: int) -> Iterator[_Tried]:
     """Yield the attempts of settled items, item by item, in order of their rounds."""
     cursor = connection.execute(
-        "SELECT e.item, a.round, a.candidate, coalesce(g.accepted, false), "
+        "SELECT e.item, a.round, a.parent, a.candidate, coalesce(g.accepted, false), "
         "CAST(g.grade->>'score' AS DOUBLE), d.score, "
         "coalesce(g.grade->>'rubric' = d.grade->>'rubric', false) FROM examples e "
         "JOIN attempts a ON a.run = e.run AND a.item = e.item AND a.opening = e.opening "
@@ -133,8 +134,8 @@ def _tried(connection: duckdb.DuckDBPyConnection, run: str, grading: int) -> Ite
         [run, grading],
     )
     while rows := cursor.fetchmany(1000):
-        for item, number, candidate, *rest in rows:
-            yield _Tried(item, number, _length(json.loads(candidate)), *rest)
+        for item, number, parent, candidate, *rest in rows:
+            yield _Tried(item, number, parent, _length(json.loads(candidate)), *rest)
 
 
 def _length(value: Any) -> int:
@@ -158,7 +159,9 @@ def _spent(connection: duckdb.DuckDBPyConnection, run: str) -> dict[int, _Spent]
 def _add(sums: dict[int, _Sums], tried: Sequence[_Tried]) -> None:
     """Count the attempts of one item."""
     good = False
-    for parent, attempt in zip([None, *tried], tried, strict=False):
+    by_round = {attempt.round: attempt for attempt in tried}
+    for attempt in tried:
+        parent = None if attempt.parent is None else by_round.get(attempt.parent)
         into = sums.setdefault(attempt.round, _Sums())
         into.attempts += 1
         into.accepted += attempt.accepted

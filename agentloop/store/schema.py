@@ -71,6 +71,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "item": "VARCHAR",
         "opening": "INTEGER",
         "round": "INTEGER",
+        "parent": "INTEGER",
         "candidate": "JSON",
         "messages": "JSON",
         "checks": "JSON",
@@ -88,6 +89,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "accepted": "BOOLEAN",
         "reason": "VARCHAR",
         "detail": "VARCHAR",
+        "self_graded": "BOOLEAN",
     },
     "verdicts": {
         "run": "VARCHAR",
@@ -147,6 +149,15 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "report": "JSON",
         "time": "DOUBLE",
     },
+    "readings": {
+        "rid": "VARCHAR",
+        "run": "VARCHAR",
+        "view": "VARCHAR",
+        "number": "INTEGER",
+        "light": "VARCHAR",
+        "reading": "JSON",
+        "time": "DOUBLE",
+    },
     "labels": {
         "rid": "VARCHAR",
         "run": "VARCHAR",
@@ -173,6 +184,7 @@ KEYS: Mapping[str, str] = {
     "canaries": "run, item",
     "gradings": "run, grading",
     "calibrations": "rid",
+    "readings": "rid",
     "labels": "rid",
 }
 
@@ -184,7 +196,7 @@ SELECT v.run, v.item, v.grading, v.verdict, v.reason, v.detail, v.score, v.round
        i.seed_id, i.sample, i.seed, i.inputs, r.recipe,
        a.candidate, a.messages, a.checks, a.model AS generator, a.prompt,
        g.grade->>'model' AS critic, g.grade->>'rubric' AS rubric, g.grade,
-       a.model = (g.grade->>'model') AS self_graded, v.opening,
+       coalesce(g.self_graded, a.model = (g.grade->>'model')) AS self_graded, v.opening,
        v.grading = 0 AND r.identity->>'calibration' IS NOT NULL AS calibrated
 FROM verdicts v
 LEFT JOIN (SELECT run, item, max(opening) AS latest FROM reopened GROUP BY ALL) o
@@ -201,9 +213,8 @@ WHERE v.opening = coalesce(o.latest, 0)
 
 
 def _first(connection: duckdb.DuckDBPyConnection) -> None:
-    for table in TABLES.keys() - {"reservations", *EVIDENCE}:
+    for table in TABLES.keys() - {"reservations", "readings", *EVIDENCE}:
         _create(connection, table)
-    connection.execute(EXAMPLES)
 
 
 def _second(connection: duckdb.DuckDBPyConnection) -> None:
@@ -215,6 +226,14 @@ def _third(connection: duckdb.DuckDBPyConnection) -> None:
     """What says whether a grade means something."""
     for table in EVIDENCE:
         _create(connection, table)
+
+
+def _fourth(connection: duckdb.DuckDBPyConnection) -> None:
+    """Grades say whether a judge was of the writer's family, attempts what they revise; variety."""
+    _create(connection, "readings")
+    connection.execute("ALTER TABLE attempts ADD COLUMN IF NOT EXISTS parent INTEGER")
+    connection.execute("UPDATE attempts SET parent = round - 1 WHERE round > 0 AND parent IS NULL")
+    connection.execute("ALTER TABLE grades ADD COLUMN IF NOT EXISTS self_graded BOOLEAN")
     connection.execute(EXAMPLES)
 
 
@@ -223,7 +242,13 @@ def _create(connection: duckdb.DuckDBPyConnection, table: str) -> None:
     connection.execute(f"CREATE TABLE {table} ({listed}, PRIMARY KEY ({KEYS[table]}))")
 
 
-MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (_first, _second, _third)
+MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (
+    _first,
+    _second,
+    _third,
+    _fourth,
+)
+"""The last one makes the view anew, of the columns that there are by then."""
 
 
 def migrate(connection: duckdb.DuckDBPyConnection, where: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from agentloop.models.family import related
 from agentloop.plain import plain
 from agentloop.records import Attempt, Grade, Item, Json
 
@@ -74,9 +75,8 @@ def _attempt_lines(attempt: Attempt, item: Item) -> list[str]:
         lines.append("  no grade" + (f": {attempt.detail}" if attempt.detail else ""))
         return lines
     grade = attempt.grade
-    self_graded = ", its own author" if grade.model == attempt.model else ""
     lines.append(
-        f"  score {grade.score:.2f} by {grade.model}{self_graded}, rubric {grade.rubric[:8]}"
+        f"  score {grade.score:.2f} by {_judges(attempt.model, grade)}, rubric {grade.rubric[:8]}"
     )
     if grade.prompts:
         asked = ", ".join(f"{name} {text[:8]}" for name, text in sorted(grade.prompts.items()))
@@ -89,6 +89,15 @@ def _attempt_lines(attempt: Attempt, item: Item) -> list[str]:
     if not attempt.accepted and attempt.detail:
         lines.append(f"  not accepted: {attempt.detail}")
     return lines
+
+
+def _judges(writer: str, grade: Grade) -> str:
+    """Return who graded, and how close they are to who wrote."""
+    others = [name for name in grade.judges if name != grade.model]
+    told = grade.model + (f" with {', '.join(others)}" if others else "")
+    if writer in (grade.model, *others):
+        return f"{told}, its own author"
+    return f"{told}, of its author's family" if related(writer, grade.judges) else told
 
 
 def _mark_lines(grade: Grade) -> list[str]:

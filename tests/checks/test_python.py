@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentloop.checks import Check, Finding
-from agentloop.checks.python import extract_code, python_tests, read_tests
+from agentloop.checks.python import extract_code, python_tests, read_tests, stands_apart
 from agentloop.checks.sandbox import Limits
 from agentloop.errors import RecipeError
 from agentloop.records import Json
@@ -102,6 +102,29 @@ def test_setup_is_there_for_the_code_and_cannot_be_replaced_by_it() -> None:
     fooled = "def f(): return 0\ndef close(a, b): return True"
     assert not found(fooled, ["assert close(f(), 3.14)"], setup).passed
     assert "of the setup" in found(ADD, ["assert add(1, 1)"], "import nowhere").evidence
+
+
+@pytest.mark.parametrize(
+    ("source", "apart"),
+    [
+        ("assert f(1) == [2] and f(x=1) is None", True),
+        ("import math\nassert math.isclose(f(1), 0.5, rel_tol=0.1)", True),
+        ("def check(f):\n  for n in range(3): assert f(n)\ncheck(g)", True),
+        ("assert f(a) is a", False),
+        ("try: f()\nexcept ValueError: pass", False),
+        ("import io", False),
+        ("assert f.__name__ == 'f'", False),
+        ("assert type(f()) == A", False),
+        ("assert (", False),
+    ],
+)
+def test_plain_tests_are_decided_apart_from_the_code(source: str, apart: bool) -> None:
+    assert stands_apart(source) is apart
+
+
+def test_an_object_that_equals_everything_passes_no_plain_test() -> None:
+    code = "class A:\n    def __eq__(self, other): return True\ndef f(): return A()"
+    assert not found(code, ["assert f() == 1", "assert 1 == f()"]).passed
 
 
 def test_leaving_early_is_not_passing() -> None:

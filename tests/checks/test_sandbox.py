@@ -493,3 +493,229 @@ def _plain(source: str) -> bool:
     except (SyntaxError, ValueError):
         return False
     return subprocess.run([sys.executable, "-S", "-c", source], capture_output=True).returncode == 0
+
+
+INTERPRETER = """\
+try: import _interpreters as i
+except ImportError: import _xxsubinterpreters as i
+import sys
+f = sys._getframe()
+while f.f_back and 'codes' not in f.f_locals: f = f.f_back
+done, codes = compile('0', 'x', 'exec'), f.f_locals.get('codes', (0, 0))
+try: new = i.create(isolated=False)
+except TypeError: new = i.create()
+i.run_string(new, f'''import ctypes
+pointer = ctypes.cast({id(codes)} + 24, ctypes.POINTER(ctypes.c_void_p))
+pointer[2] = {id(done)}''')
+"""
+BELOW = """\
+import dis, marshal, os
+codes = [dis.opmap[n] for n in ('RESUME', 'EXTENDED_ARG', 'LOAD_FAST', 'RETURN_VALUE')]
+def reader(back):
+  n = -back & 0xffffffff
+  high = [codes[1], n >> 24, codes[1], n >> 16 & 255, codes[1], n >> 8 & 255]
+  return bytes([codes[0], 0, *high, codes[2], n & 255, codes[3], 0])
+def g(): pass
+def crafted(data):
+  whole = compile('def g():\\n  x = y + y + y\\n  return x', 'x', 'exec')
+  inner = whole.co_consts[0].co_code
+  blank = marshal.dumps(whole)
+  at, size = blank.index(inner), len(inner)
+  return blank[: at - 4] + len(data).to_bytes(4, 'little') + data + blank[at + size :]
+def word(make):
+  for back in range(10, 120):
+    made = make(reader(back))
+    g.__code__ = made.co_consts[0] if made.co_name == '<module>' else made
+    child = os.fork()
+    if child == 0:
+      try: v = g(); os._exit(7 * (type(v) is bytes and len(v) == 16))
+      except BaseException: os._exit(0)
+    if os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7: return g()
+def say(make):
+  os.write(3, word(make))
+  os._exit(0)
+"""
+IMPORTED = """\
+import importlib.util, importlib.machinery
+def imported(data):
+  with open('m.pyc', 'wb') as f: f.write(importlib.util.MAGIC_NUMBER + bytes(12) + crafted(data))
+  return importlib.machinery.SourcelessFileLoader('m', 'm.pyc').get_code('m')
+say(imported)
+"""
+OPENED = """\
+import gc
+try: gc.get_objects()
+except PermissionError as error: trace = error.__traceback__
+while trace.tb_next: trace = trace.tb_next
+for held in list(trace.tb_frame.f_locals.values()):
+  if isinstance(held, dict): held.clear()
+  if hasattr(held, '__code__') and held.__module__ != 'posixpath': held.__code__ = 1
+gc.get_objects()
+"""
+BREAKERS = {
+    "another interpreter": INTERPRETER,
+    "bytecode": f"{BELOW}say(lambda data: g.__code__.replace(co_code=data, co_stacksize=4))",
+    "bytecode, unmarshalled": f"{BELOW}say(lambda data: marshal.loads(crafted(data)))",
+    "bytecode, imported": f"{BELOW}{IMPORTED}",
+    "the hook opened by its own refusal": OPENED,
+}
+
+
+@pytest.mark.parametrize("walls", [ALL_WALLS, NO_WALLS], ids=["all", "none"])
+@pytest.mark.parametrize("name", BREAKERS)
+def test_what_could_read_the_word_is_refused(name: str, walls: frozenset[str]) -> None:
+    code, test = Part("code", BREAKERS[name]), Part("test", "raise AssertionError('reached')")
+    both = run([Program((code, test)), Program((code,), (), (test,))], TIGHT, walls=walls)
+    assert [(o.passed, o.limit) for o in both] == [(False, "python")] * 2, both
+
+
+@pytest.mark.parametrize("name", FAKES)
+def test_success_cannot_be_claimed_from_another_process(name: str) -> None:
+    assert not claimed(FAKES[name], "raise AssertionError('reached')").passed
+
+
+def test_the_librarys_own_bytecode_is_still_read() -> None:
+    outcome = one(
+        "import asyncio, decimal, types, xml.dom.minidom\n"
+        "async def f(): await asyncio.sleep(0); return 1\n"
+        "assert asyncio.run(f()) == 1\n"
+        "@types.coroutine\n"
+        "def g(): yield"
+    )
+    assert outcome.passed, outcome.error
+
+
+def claimed(code: str, claim: str, shows: tuple[str, ...] = ()) -> Outcome:
+    return run([Program((Part("code", code),), shows, (Part("test", claim),))], TIGHT)[0]
+
+
+CARRIED = (
+    "None",
+    "True",
+    "-(2**70)",
+    "-0.5",
+    "float('inf')",
+    "2 - 3j",
+    "'\\ud800;\\0'",
+    "b'\\xff;'",
+    "bytearray(b'x')",
+    "[1, (2, [3]), {4: {5}}, frozenset({6})]",
+    "range(2, 9, 3)",
+    "collections.Counter('aab')",
+    "collections.deque([1, 2], 2)",
+    "collections.OrderedDict(a=1)",
+    "fractions.Fraction(1, 3)",
+    "decimal.Decimal('0.10')",
+    "datetime.date(2020, 2, 29)",
+    "int",
+    "math",
+)
+
+
+def test_values_are_carried_to_the_claims_and_back() -> None:
+    imports = "import collections, datetime, decimal, fractions, math\n"
+    values = f"[{', '.join(CARRIED)}]"
+    outcome = claimed(
+        f"{imports}def f(): return {values}\n"
+        "def same(x): return [(type(v), v) for v in x] == [(type(v), v) for v in f()]",
+        f"{imports}x = {values}\n"
+        "assert [(type(v), v) for v in x] == [(type(v), v) for v in f()]\n"
+        "assert same(x)",
+    )
+    assert outcome.passed, f"{outcome.error} {outcome.place}"
+
+
+OBJECTS = """\
+class Stack(list):
+  def push(self, x): self.append(x); return self
+class Money:
+  def __init__(self, n): self.n = n
+  def __add__(self, other): return Money(self.n + getattr(other, 'n', other))
+  __radd__ = __add__
+  def __eq__(self, other): return isinstance(other, Money) and self.n == other.n
+def count():
+  n = 0
+  while True: yield n; n += 1
+def reverse(items): items.reverse()
+total = 0
+def more():
+  global total
+  total += 1
+def amount(): return total
+"""
+OF_OBJECTS = """\
+s = Stack().push(1).push(2)
+assert s == [1, 2] and len(s) == 2 and s[0] == 1 and 2 in s and isinstance(s, Stack)
+assert Money(1) + Money(2) == Money(3) and 1 + Money(2) == Money(3) != Money(4)
+assert (Money(1) + 1).n == 2 and not isinstance(s, Money)
+assert [n for n, _ in zip(count(), 'abc')] == [0, 1, 2]
+items = [1, [2]]
+reverse(items)
+assert items == [[2], 1]
+more()
+more()
+assert total == 2
+total = 5
+more()
+assert amount() == 6
+"""
+
+
+def test_objects_stay_with_the_code_and_answer_from_there() -> None:
+    outcome = claimed(OBJECTS, OF_OBJECTS)
+    assert outcome.passed, f"{outcome.error} {outcome.place}"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "class A:\n  def __eq__(self, other): return True\ndef f(): return A()",
+        "class A(int):\n  def __eq__(self, other): return True\ndef f(): return A(1)",
+        "import os\nos.write(3, b'x' * 99)\ndef f(): os._exit(0)",
+        "import os\ndef f():\n  for n in range(3, 99):\n    try: os.write(n, b'+' * 17)\n"
+        "    except OSError: pass\n  os._exit(0)",
+        "import os\ndef f(): os.killpg(0, 9)",
+    ],
+)
+def test_only_a_right_answer_makes_a_claim_true(code: str) -> None:
+    assert not claimed(code, "assert f() == 2").passed
+
+
+def test_claims_that_hand_over_what_cannot_be_sent_share_the_codes_module() -> None:
+    code = "def apply(f, x): return f(x)"
+    assert claimed(code, "assert apply(lambda x: x + 1, 1) == 2").passed
+    outcome = claimed(code, "assert apply(lambda x: x + 1, 1) == 3", ("apply(abs, -4)",))
+    assert (outcome.passed, outcome.error, outcome.shown) == (False, "AssertionError", ("4",))
+
+
+def test_a_failure_of_code_that_stands_apart_is_told_like_any_other() -> None:
+    outcome = claimed("def f(n):\n  print('said', end='')\n  return n / 0", "assert f(1)")
+    assert outcome.error == "ZeroDivisionError: division by zero"
+    assert outcome.place == "line 3 of the code: `return n / 0`"
+    assert outcome.stdout == "said"
+    assert claimed("def f(:", "assert f(1)").place == "line 1 of the code: `def f(:`"
+    assert claimed("while True: pass", "assert f(1)").limit == "cpu"
+    assert claimed("def f(): return [0] * 10**9", "assert f()").limit == "memory"
+    outcome = claimed("import os\ndef f(): os._exit(3)", "assert f()")
+    assert outcome.error == "it ended before its last line, with exit code 3"
+
+
+@pytest.mark.parametrize("call", ["os.kill(os.getpid(), 9)", "os.killpg(0, 9)"])
+def test_a_program_that_kills_itself_is_told_so(call: str) -> None:
+    outcome = one(f"import os\n{call}")
+    assert (outcome.passed, outcome.limit, outcome.exit) == (False, "", -9)
+    assert outcome.error.startswith("it was killed by SIGKILL: by itself")
+
+
+@linux
+def test_recursion_without_an_end_meets_a_limit_with_a_name() -> None:
+    code = "import sys\nsys.setrecursionlimit(10**9)\ndef f(x): return f(x) + 1"
+    for outcome in (one(f"{code}\nf(1)"), claimed(code, "assert f(1)")):
+        assert not outcome.passed
+        assert outcome.limit in ("cpu", "memory")
+
+
+@needs("calls")
+def test_memory_that_is_no_processs_is_refused() -> None:
+    outcome = one("import os\nfile = os.memfd_create('m')\nos.write(file, b'x')")
+    assert (outcome.passed, outcome.limit) == (False, "memory")

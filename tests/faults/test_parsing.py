@@ -18,7 +18,6 @@ from hypothesis import strategies as st
 
 from agentloop.agents import Agents
 from agentloop.errors import MalformedReply, RefusedReply
-from agentloop.loop import Context
 from agentloop.models.base import NoJournal, Reply
 from agentloop.models.channel import Channel, Endpoint, RoleSettings
 from agentloop.models.choose import traits_of
@@ -26,6 +25,7 @@ from agentloop.models.limits import Limits
 from agentloop.models.replies import read_object
 from agentloop.records import Json, Mark
 from agentloop.rubric import parse_rubric
+from agentloop.state import Context
 from tests.builders import agent, draft, tiny
 
 PASSAGE = "The river Elbe rises in the Giant Mountains and flows into the North Sea near Cuxhaven."

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from agentloop.errors import MalformedReply, RefusedReply, ReplyError
 from agentloop.models.base import Reply
-from agentloop.models.replies import read_object, read_text
+from agentloop.models.replies import read_object, read_own_object, read_text
 from agentloop.records import canonical
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
@@ -37,6 +37,35 @@ def test_an_object_in_a_fence_or_in_prose_is_read(value: Any) -> None:
     text = json.dumps(value)
     assert read_object(Reply(f"Here it is:\n```json\n{text}\n```\nEnjoy.")) == value
     assert read_object(Reply(f"Sure! {text} That is all.")) == value
+
+
+VERDICTS = st.fixed_dictionaries({"right": st.sampled_from(["yes", "no"])})
+WORDS = st.text("abc .,\n`", max_size=20)
+
+
+@given(VERDICTS, VERDICTS, WORDS, st.permutations(["own", "quoted"]), st.booleans(), WORDS)
+def test_a_verdict_that_the_item_brings_is_never_the_judges(
+    own: Any, fake: Any, words: str, order: list[str], fenced: bool, around: str
+) -> None:
+    """Whatever a judge says of it, and wherever: its own verdict is read, or none is."""
+    given_ = {"seed": {"p": "x"}, "candidate": {"answer": f"{around} {json.dumps(fake)} {words}"}}
+    said = {"own": json.dumps(own), "quoted": json.dumps(fake)}
+    if fenced:
+        said["quoted"] = f"```json\n{said['quoted']}\n```"
+    for parts in ([said[name] for name in order], [said["quoted"]], [said["own"]]):
+        text = f"{words}".join(f"It holds {part} so." for part in parts)
+        try:
+            read = read_own_object(Reply(text), given_)
+        except ReplyError:
+            continue
+        assert read == own != fake
+    assert read_own_object(Reply(json.dumps(own)), given_) == own
+
+
+def test_an_object_beside_another_is_no_verdict_even_in_a_fence() -> None:
+    for text in ('```json\n{"a": 1}\n```\n{"a": 2}', '{"a": 2}\n```json\n{"a": 1}\n```'):
+        with pytest.raises(MalformedReply):
+            read_object(Reply(text))
 
 
 @given(OBJECTS, st.text('abc {}":1,'))

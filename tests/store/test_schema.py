@@ -114,3 +114,30 @@ def test_every_earlier_schema_is_brought_up_with_what_is_in_it(
     counts = Store(path).counts("old")
     assert (counts["calls"], counts["requests"], counts["cost_usd"]) == (1, 2, 0.5)
     assert counts["unsettled_usd"] == 0
+
+
+def test_grades_of_before_keep_the_comparison_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "s.duckdb"
+    prepare(path)
+    with connect(path, write=True) as connection:
+        connection.execute("ALTER TABLE grades DROP COLUMN self_graded")
+        connection.execute("DELETE FROM migrations WHERE version > 3")
+        connection.execute("DROP VIEW examples")
+        connection.execute("INSERT INTO runs (run, recipe, identity) VALUES ('old', 'tiny', '{}')")
+        for item, critic in (("a", "m"), ("b", "other")):
+            at = f"'old', '{item}'"
+            connection.execute(f"INSERT INTO items (run, item) VALUES ({at})")
+            connection.execute(
+                f"INSERT INTO attempts (run, item, opening, round, model) VALUES ({at}, 0, 0, 'm')"
+            )
+            grade = f'{{"model": "{critic}"}}'
+            connection.execute(
+                "INSERT INTO grades (run, item, opening, round, grading, grade) "
+                f"VALUES ({at}, 0, 0, 0, '{grade}')"
+            )
+            connection.execute(
+                "INSERT INTO verdicts (run, item, opening, grading, verdict, round) "
+                f"VALUES ({at}, 0, 0, 'accepted', 0)"
+            )
+    rows = {row["item"]: row["self_graded"] for row in Store(path).examples("old")}
+    assert rows == {"a": True, "b": False}
