@@ -17,6 +17,7 @@ from agentloop.asking import Asker, all_of
 from agentloop.checks import Check
 from agentloop.drafts import (
     candidate_schema,
+    hidden_fields,
     picked,
     question_of,
     read_candidate,
@@ -186,6 +187,7 @@ class Agents:
         found = rubric.check_marks(results)
         if not rubric.judged:
             return self._grade(found, rubric, "", own)
+        candidate = self._shown(candidate)
         reference = await self._reference(seed, candidate, round)
         given = given_to_judge(seed, candidate, reference)
         panel = [self._judge(role) for role in self.channels if role.partition(".")[0] == "critic"]
@@ -222,10 +224,16 @@ class Agents:
         found = rubric.check_marks(results)
         if not rubric.judged:
             return self._grade(found, rubric, "", own)
-        given = given_to_judge(seed, candidate, str(seed.get(rubric.reference_field, "")))
+        reference = str(seed.get(rubric.reference_field, ""))
+        given = given_to_judge(seed, self._shown(candidate), reference)
         auditor = self._judge("auditor")
         marks = await auditor.marks(rubric, given, Look(round))
         return self._grade((*found, *marks), rubric, given["reference"], own, auditor)
+
+    def _shown(self, candidate: Json) -> Json:
+        """Return what a judge is shown of a candidate: its hidden fields tell how it came about."""
+        hidden = hidden_fields(self.candidate)
+        return {name: value for name, value in candidate.items() if name not in hidden}
 
     async def _looks(
         self,

@@ -83,17 +83,24 @@ def chosen(share: float, *parts: object) -> bool:
     return int(digest(list(parts), 6), 16) < share * 16**12
 
 
-def canary(item: str, draft: Json, last: str = "", planted: Sequence[Canary] = ()) -> Canary | None:
+def canary(
+    item: str,
+    draft: Json,
+    last: str = "",
+    planted: Sequence[Canary] = (),
+    hidden: frozenset[str] = frozenset(),
+) -> Canary | None:
     """Return what the critic is shown with an item: a planted one, or a spoilt copy of its draft.
 
     Spoilt is the text that stands `last` in the conversation, for a trainer would learn it; else the
-    longest. None when there is no text of some length to spoil.
+    longest; none that is `hidden` from the critic. None when there is no text of some length to spoil.
     """
     chance = random.Random(digest([item, "canary"], 8))
     kind = chance.choice([*SPOILT, *sorted({p.kind for p in planted})])
     if kind not in SPOILT:
         return chance.choice([p for p in planted if p.kind == kind])
-    texts = {name: text for name, text in draft.items() if isinstance(text, str)}
+    shown = {name: text for name, text in draft.items() if name not in hidden}
+    texts = {name: text for name, text in shown.items() if isinstance(text, str)}
     field = max(texts, key=lambda name: (texts[name] == last, len(texts[name])), default="")
     words = texts.get(field, "").split()
     if len(words) < 4:

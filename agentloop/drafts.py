@@ -58,6 +58,13 @@ def candidate_schema(kind: type[Candidate]) -> Json:
     return kind.model_json_schema()
 
 
+@lru_cache(maxsize=64)
+def hidden_fields(kind: type[Candidate]) -> frozenset[str]:
+    """Return the fields of a candidate type that say where it comes from: no model is asked for them."""
+    asked = kind.model_json_schema(by_alias=False).get("properties", {})
+    return frozenset(kind.model_fields.keys() - asked.keys())
+
+
 def read_candidate(kind: type[Candidate], data: Json) -> Candidate:
     """Return a candidate of the recipe's type; MalformedReply says what is wrong with it."""
     try:

@@ -16,12 +16,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from agentloop.attributes import Attributes, stratum_of
+from agentloop.novelty.lineage import mark
 from agentloop.plan import Plan
 from agentloop.records import Json, digest
 from agentloop.store.resume import Owed
 
 PEOPLE = 5000  # seeds that examples are drawn from
 KEPT = 5000  # accepted items that examples are drawn from, the latest
+PURE = 0.5  # of items are shown people's examples only: as others are modelled on them, depth is capped
 HARD = 0.5  # of the run's acceptance rate: a stratum below it gets a round more
 ENOUGH = 8  # settled items of a stratum, until it is called hard
 
@@ -120,14 +122,17 @@ class Pool:
 
     def draw(self, chance: random.Random, seed: Json) -> list[Json]:
         """Return examples, never the seed itself; people fill in for what the run has not made yet."""
-        own = chance.sample(list(self._accepted.items()), min(self._own, len(self._accepted)))
+        own: list[tuple[str, tuple[Json, int]]] = []
+        if chance.random() >= PURE:
+            own = chance.sample(list(self._accepted.items()), min(self._own, len(self._accepted)))
         others = [fields for fields in self._seeds if fields != seed]
         wanted = min(self._people + self._own - len(own), len(others))
         drawn = [
             {"fields": fields, "item": "", "depth": 0} for fields in chance.sample(others, wanted)
         ]
         drawn += [
-            {"fields": candidate, "item": item, "depth": depth} for item, (candidate, depth) in own
+            {"fields": candidate, "item": item, "depth": depth, **mark(item, depth)}
+            for item, (candidate, depth) in own
         ]
         chance.shuffle(drawn)
         return drawn
@@ -160,7 +165,7 @@ class Drawer:
                 inputs["rounds"] = plan.max_rounds + 1
         if settings.verbalise:
             inputs["verbalised"] = {"among": settings.verbalise, "pick": chance.random()}
-        if self._pool is not None:
+        if self._pool is not None and "examples" not in inputs:
             inputs["examples"] = self._pool.draw(chance, seed)
         if self.avoid:
             inputs["avoid"] = list(self.avoid)

@@ -14,7 +14,7 @@ from agentloop.errors import ReplyError, TransientError
 from agentloop.nodes import not_worse
 from agentloop.records import Attempt, Json, Reason, Verdict
 from agentloop.store.gradings import Settled
-from agentloop.verdicts import failure, reply_reason, settle, ungradable
+from agentloop.verdicts import Refuse, failure, reply_reason, settle, ungradable
 
 DOOR: frozenset[Reason] = frozenset(
     {"duplicate", "too_similar", "contaminated", "over_quota", "over_target"}
@@ -23,7 +23,9 @@ DOOR: frozenset[Reason] = frozenset(
 GATED = "the run's gate decided, and no auditor is asked here"
 
 
-async def grade_again(agents: Agents, settled: Settled) -> tuple[list[Attempt], Verdict]:
+async def grade_again(
+    agents: Agents, settled: Settled, refuse: Refuse | None = None
+) -> tuple[list[Attempt], Verdict]:
     """Return every attempt with its new grade, and the verdict of the best one.
 
     An item that was refused at the door, or that an audit of all kept out, does not get in; one
@@ -42,7 +44,7 @@ async def grade_again(agents: Agents, settled: Settled) -> tuple[list[Attempt], 
         reason, verdict = _ended(error, attempts)
         return [_without(a, reason, verdict.detail) for a in attempts], verdict
     attempts, errors = await _judged(agents, settled.seed, attempts, own)
-    return attempts, _at_the_door(_verdict(attempts, errors), settled)
+    return attempts, _at_the_door(_verdict(attempts, errors, refuse), settled)
 
 
 async def _judged(
@@ -106,7 +108,9 @@ def _ended(error: Exception, attempts: Sequence[Attempt]) -> tuple[Reason, Verdi
     return "error", Verdict.model_validate(failure(error))
 
 
-def _verdict(attempts: Sequence[Attempt], errors: Sequence[Exception]) -> Verdict:
+def _verdict(
+    attempts: Sequence[Attempt], errors: Sequence[Exception], refuse: Refuse | None
+) -> Verdict:
     """Return the verdict of the best attempt; what went wrong counts where none is accepted."""
     accepted = any(attempt.accepted for attempt in attempts)
     unread = [error for error in errors if isinstance(error, ReplyError)]
@@ -115,7 +119,7 @@ def _verdict(attempts: Sequence[Attempt], errors: Sequence[Exception]) -> Verdic
     if errors and not any(attempt.grade for attempt in attempts):
         return _ended(errors[-1], attempts)[1]
     told = [a.model_dump(mode="json") for a in attempts if a.reason != "error"]
-    return Verdict.model_validate(settle(told))
+    return Verdict.model_validate(settle(told, refuse))
 
 
 def _at_the_door(verdict: Verdict, settled: Settled) -> Verdict:

@@ -79,7 +79,7 @@ class Nodes:
         graded = [attempt for attempt in attempts if attempt["reason"] != "error"]
         if wrong and not any(attempt["accepted"] for attempt in attempts):
             return {"attempts": attempts, "verdict": wrong[0]}
-        return {"attempts": attempts, "verdict": settle(graded)}
+        return {"attempts": attempts, "verdict": settle(graded, self.recipe.refuse)}
 
     async def _looked_at(
         self, state: State, draft: Json, number: int, runtime: Runtime[Context]
@@ -195,7 +195,8 @@ class Nodes:
         tried = _with(state, attempt)
         worse = any(Attempt.model_validate(a).rank > attempt.rank for a in tried[:-1])
         out_of_rounds = attempt.round >= context_of(runtime).max_rounds
-        if attempt.accepted or worse or out_of_rounds or not news(tried):
+        idle = not (self.recipe.own_evidence or news(tried))
+        if attempt.accepted or worse or out_of_rounds or idle:
             return {"attempts": tried[-1:], "verdict": settle(tried)}
         return {"attempts": tried[-1:]}
 

@@ -113,10 +113,13 @@ class Prompt:
                     spared |= _field_of(variable, test.node)
         return found - spared - set(dir(dict))
 
-    def shows_unfenced(self, variable: str) -> bool:
-        """Whether it shows a variable without `fence`, by which a judge tells data from its task."""
+    @property
+    def shows_unfenced(self) -> bool:
+        """Whether it lets a judge see the candidate without `fence`, by which data is told from task."""
+        if "fence" not in VARIABLES.get(_NUMBERED.sub("", self.name), ()):
+            return False
         used = set().union(*(meta.find_undeclared_variables(tree) for tree in self._trees))
-        return variable in used and "fence" not in used
+        return "candidate" in used and "fence" not in used
 
     @cached_property
     def _trees(self) -> tuple[nodes.Template, ...]:

@@ -39,6 +39,7 @@ from agentloop.prompting import Prompt, PromptFolder
 from agentloop.records import Candidate, Json, digest
 from agentloop.rubric import Rubric, read_rubric
 from agentloop.state import Step
+from agentloop.verdicts import Refuse
 
 REQUIRED_PROMPTS = ("generate", "critique", "ask", "evidence", "revise")
 AUDIT_PROMPTS = ("audit", "audit_ask")
@@ -74,6 +75,10 @@ class Recipe:
     """Prompts that the steps and the revision ask by."""
     revision: Step | None = None
     """Rewrites some fields of a draft; else the reviser writes it anew."""
+    refuse: Refuse | None = None
+    """Drops an item that would be accepted, by how its several drafts compare (`ranked_graph`)."""
+    own_evidence: bool = False
+    """Whether the revision finds evidence of its own each round; else it waits for new findings."""
     roles: tuple[str, ...] = ()
     """Roles of its own; each has the generator's model unless it is given another."""
     alike: str = ""
@@ -86,6 +91,8 @@ class Recipe:
     """Revisions of one item, unless the run says otherwise."""
     calls: int = 2
     """Calls of an item that is accepted as it was first drafted, by a critic that writes its marks."""
+    lists: tuple[str, ...] = ()
+    """Files beside its prompts that `draw` takes from, one entry a line: `principles.txt`."""
     build: Callable[[Recipe], StateGraph[Any, Any, Any, Any]] | None = None
     """Makes another graph; the standard loop by default."""
 
@@ -107,6 +114,17 @@ class Recipe:
         chance = random.Random(digest([seed_of_run, seed], 8))
         drawn: Json = orjson.loads(orjson.dumps(self.draw(seed, sample, chance)))
         return {"sample": sample, **drawn}
+
+    def listed(self, file: str) -> tuple[str, ...]:
+        """Return the entries of one of its `lists`; RecipeError where there is none."""
+        found = self.folder().find(file)
+        if found is None:
+            raise RecipeError(f"recipe `{self.name}` has no `{file}` beside its prompts")
+        with boundary(RecipeError, f"`{found}`", OSError, UnicodeDecodeError):
+            lines = found.read_text(encoding="utf-8").splitlines()
+        if not (entries := tuple(line.strip() for line in lines if line.strip())):
+            raise RecipeError(f"`{found}` holds no entry")
+        return entries
 
     def folder(self, *mine: str | Path) -> PromptFolder:
         """Return where its prompts are looked for: `mine`, its own, the packaged ones."""
@@ -202,7 +220,7 @@ class Kit:
         self._check_names()
         for criterion in self.rubric.judged:
             few_shot(self.prompts["ask"], criterion, listed_options(criterion))
-        _ = self.checks
+        _ = self.checks, self._lists
 
     def _check_names(self) -> None:
         """Raise RubricError where a criterion and a check could be taken for each other."""
@@ -226,6 +244,10 @@ class Kit:
                 )
 
     @property
+    def _lists(self) -> Json:
+        return {f"lists.{n}": digest([*self.recipe.listed(n)], 8) for n in self.recipe.lists}
+
+    @property
     def _steps(self) -> tuple[Step, ...]:
         revision = self.recipe.revision
         return (*self.recipe.steps, *((revision,) if revision else ()))
@@ -234,11 +256,7 @@ class Kit:
     def notices(self) -> tuple[str, ...]:
         """What its user should know before the run: grading prompts that are weaker than they look."""
         said = []
-        bare = [
-            f"`{name}.md`"
-            for name, prompt in self.prompts.items()
-            if name not in ("generate", "revise", "criteria") and prompt.shows_unfenced("candidate")
-        ]
+        bare = [f"`{name}.md`" for name, prompt in self.prompts.items() if prompt.shows_unfenced]
         if bare and self.rubric.judged:
             said.append(
                 f"{', '.join(bare)}: the candidate stands without `{{{{ fence }}}}` around it, so that "
@@ -292,6 +310,8 @@ class Kit:
             **{f"prompts.{name}": hash for name, hash in prompts.items()},
             **{f"checks.{check.name}": check.hash for check in self.checks},
             **({"draw": source_hash(self.recipe.draw)} if self.recipe.draw else {}),
+            **({"refuse": source_hash(self.recipe.refuse)} if self.recipe.refuse else {}),
+            **self._lists,
             **{f"steps.{step.__name__}": source_hash(step) for step in self._steps},
         }
 

@@ -217,7 +217,9 @@ class Regrader:
         """Grade one item and write it down."""
         self._tally.in_flight += 1
         try:
-            attempts, verdict = await grade_again(self._agents(settled), settled)
+            attempts, verdict = await grade_again(
+                self._agents(settled), settled, self._task.found.recipe.refuse
+            )
         finally:
             self._tally.in_flight -= 1
         kept = next((a for a in attempts if a.round == verdict.round), None)

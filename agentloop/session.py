@@ -19,6 +19,7 @@ from agentloop.auditing import audit, audit_line, canary_line, gate, try_canary
 from agentloop.calibration_report import standing
 from agentloop.canaries import canary, chosen
 from agentloop.crew import Crew, StoppedBy
+from agentloop.drafts import hidden_fields
 from agentloop.errors import AgentloopError, BudgetReached, SettingsError
 from agentloop.feed import Feed
 from agentloop.intake import Intake
@@ -323,7 +324,9 @@ class Session:
         if graded is None or not chosen(settings.canaries, settings.seed, owed.item, "canary"):
             return
         last = graded.messages[-1]["content"] if graded.messages else ""
-        shown = canary(owed.item, graded.candidate, last, self._plan.kit.canaries)
+        kit = self._plan.kit
+        hidden = hidden_fields(kit.recipe.candidate)
+        shown = canary(owed.item, graded.candidate, last, kit.canaries, hidden)
         if shown is None or graded.grade is None:
             return
         own = graded.grade.criteria if shown.seed is None else ()

@@ -25,6 +25,7 @@ from agentloop.models.limits import Limits
 from agentloop.prompting import Prompt
 from agentloop.records import Candidate, Json
 from agentloop.rubric import Rubric
+from agentloop.verdicts import Refuse
 
 DEFAULT_ROUNDS = 2
 
@@ -95,6 +96,14 @@ class Served(Protocol):
     @property
     def revision(self) -> Step | None:
         """Rewrites some fields of a draft; None lets the reviser write it anew."""
+
+    @property
+    def refuse(self) -> Refuse | None:
+        """Says why an item is dropped, by how its drafts compare; None where the best one decides."""
+
+    @property
+    def own_evidence(self) -> bool:
+        """Whether its revision finds evidence of its own, and so waits for none of the critic's."""
 
     @property
     def roles(self) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ Refuses to know: graphs, rounds left, other items.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from agentloop.errors import (
     AccessError,
@@ -24,9 +24,16 @@ from agentloop.records import Attempt, Json, Reason, Verdict
 SHOWN = 500  # characters of a bug's text
 
 
-def settle(attempts: Sequence[Json]) -> Json:
+Refuse = Callable[[Sequence[Attempt]], str]
+"""`refuse(attempts)`: why an item is dropped whose best attempt would be accepted; empty to keep it."""
+
+
+def settle(attempts: Sequence[Json], refuse: Refuse | None = None) -> Json:
     """Return the verdict of the best attempt, the later one among equals."""
-    best = max((Attempt.model_validate(a) for a in attempts), key=lambda a: (a.rank, a.round))
+    tried = [Attempt.model_validate(a) for a in attempts]
+    best = max(tried, key=lambda a: (a.rank, a.round))
+    if best.accepted and refuse and (why := refuse(tried)):
+        best = best.model_copy(update={"accepted": False, "reason": "filtered", "detail": why})
     verdict = Verdict(
         verdict="accepted" if best.accepted else "rejected",
         reason=best.reason,

@@ -10,7 +10,7 @@ seeds = Path(__file__).parent / "passages.jsonl"
 want = {"accept": int(os.environ.get("ACCEPT", "5")), "max_rounds": 1, "progress": "auto"}
 try:
     run = al.run("grounded_qa", seeds=seeds, store="demo/qa.duckdb", **want)
-except al.UserError as error:
+except al.AgentloopError as error:
     raise SystemExit(f"{error}; or start anew: rm -r demo") from None
 for verdict in ("accepted", "rejected"):
     print(f"\n=== {verdict} ===")

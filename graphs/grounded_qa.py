@@ -1,9 +1,15 @@
-"""Questions and answers that stand in a real passage.
+"""Questions and answers that stand in a real passage. Seeds carry `passage`.
 
-Seeds carry `passage`. One sentence of it is drawn for each item; the generator writes a question that
-the sentence answers, and the answer. Code checks that the quote stands in the passage and that it knows
-every number. The critic answers the question by itself before it marks the answer; the reviser sees what
-failed.
+After the questions that Phi-4 draws from web passages (Abdin et al. 2024, arXiv 2412.08905). As
+published: 50 kinds of sets, about 400B tokens, of passages filtered for facts and reasoning;
+questions by people work better than synthetic ones, and small errors in seeds do great harm. That
+a high mark needs words quoted from the source, looked up by code, is from RULERS (as published:
+best agreement with people in most settings, stable when a rubric is put in other words).
+
+What we do differently: one sentence is drawn for each item, so that a passage gives many; code
+looks up the quote and every number; the critic answers the question by itself before it marks the
+answer (the embedded model then tells right from wrong with AUC .87, not .77: own measurement, 40
+answers); what failed is told to the reviser, word for word.
 """
 
 from __future__ import annotations
@@ -51,6 +57,7 @@ recipe = Recipe(
     reads=("passage",),
     candidate=GroundedQA,
     draw=draw,
+    calls=3,
     checks=(
         length("question", words=(3, 40)),
         length("answer", words=(1, 120)),

@@ -379,6 +379,16 @@ def test_a_canary_is_the_same_at_every_replay_and_spoils_one_text(
         assert found.candidate.keys() == given_draft.keys()
 
 
+def test_a_field_that_is_hidden_from_the_critic_is_never_spoilt() -> None:
+    words = {
+        "answer": "one two three four five",
+        "made_from": "a much longer text than that is " * 9,
+    }
+    found = [canary(f"item {n}", words, hidden=frozenset({"made_from"})) for n in range(30)]
+    assert all(c and c.candidate["made_from"] == words["made_from"] for c in found)
+    assert any(c and c.candidate["answer"] != words["answer"] for c in found)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 1.0])
 def test_a_sample_is_of_the_share_that_was_asked(share: float) -> None:
     drawn = sum(chosen(share, 0, f"item {n}", "audit") for n in range(4000))

@@ -16,6 +16,7 @@ import pytest
 from aiohttp import web
 
 from agentloop.cli import cli, run_cli
+from agentloop.recipes import find_recipe
 from agentloop.store import Store
 from tests.endpoint import Endpoint
 
@@ -298,6 +299,19 @@ def test_init_gives_a_recipe_that_runs_and_is_left_alone_the_second_time(
     assert run_cli(["init", "mine", "--from", "instructions"]) == 2
     assert "exists already" in capsys.readouterr().err
     assert prompt.read_text().startswith("## user\nMINE")
+
+
+def test_init_copies_what_steps_ask_by_and_draw_from(capsys: Any) -> None:
+    assert run_cli(["init", "mine", "--from", "constitution"]) == 0
+    copied = {path.name for path in Path("mine/prompts/constitution").iterdir()}
+    assert {"answer.md", "object.md", "amend.md", "principles.txt", "rubric.yaml"} <= copied
+    Path("mine/prompts/constitution/principles.txt").write_text("The answer is kind.\n")
+    found = find_recipe("mine/constitution.py").recipe
+    assert set(found.inputs({"question": "?"}, 0)["principles"]) == {"The answer is kind."}
+    capsys.readouterr()
+    assert run_cli(["recipes", "show", "constitution"]) == 0
+    shown = capsys.readouterr().out
+    assert all(f"## {name}" in shown for name in ("principles.txt", "object.md", "critique.md"))
 
 
 def test_recipes_are_listed_and_shown(capsys: Any) -> None:

@@ -43,6 +43,8 @@ def test_the_wheel_holds_graphs_prompts_and_lists(wheel: Path) -> None:
         *(ROOT / "graphs").glob("*.py"),
         *(ROOT / "prompts").rglob("*.md"),
         *(ROOT / "prompts").rglob("*.yaml"),
+        *(ROOT / "prompts").rglob("*.jsonl"),
+        *(ROOT / "prompts").rglob("*.txt"),
     ]:
         assert f"agentloop/{path.relative_to(ROOT)}" in names
     assert "agentloop/py.typed" in names

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -241,8 +242,13 @@ def test_the_packaged_prompts_are_pinned_as_rendered(name: str, golden: Any) -> 
         "criteria": kit.rubric.criteria,
         "criterion": criterion,
         "options": listed_options(criterion),
+        "attributes": {"topic": "law"},
+        "avoid": ["in the realm of"],
+        "among": 5,
     }
     for prompt_name, found in kit.prompts.items():
-        messages = found.render(**{key: given[key] for key in VARIABLES[prompt_name]})
+        messages = found.render(
+            **{key: given[key] for key in VARIABLES[re.sub(r"_\d$", "", prompt_name)]}
+        )
         text = "\n\n".join(f"[{m['role']}]\n{m['content']}" for m in messages)
         golden(f"prompts/{name}.{prompt_name}.txt", text + "\n")

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 import agentloop as al
+from agentloop.cli import run_cli
 from agentloop.errors import RecipeError, RubricError, UserError
+from agentloop.recipe import Recipe
 from agentloop.recipes import find_recipe, known, packaged
 from agentloop.state import Context
 from tests.builders import (
@@ -23,6 +25,7 @@ from tests.builders import (
     play,
     python,
     serving,
+    tiny,
     write_graph,
 )
 
@@ -54,7 +57,11 @@ def write_listing(folder: Path, content: Any) -> None:
 
 
 def test_the_packaged_recipes_are_found() -> None:
-    assert packaged() == ["grounded_qa", "instructions"]
+    assert set(packaged()) == {
+        "agentinstruct", "best_of_n", "constitution", "dialogue", "evol_instruct", "grounded_qa",
+        "instructions", "llama3_exec", "phi4_reverse", "phi4_revise", "self_instruct", "solver_gap",
+        "star",
+    }  # fmt: skip
     for name in packaged():
         found = find_recipe(name)
         assert found.recipe.name == name
@@ -216,6 +223,33 @@ def test_a_kit_knows_what_it_reads_and_what_makes_it_another_run(tmp_path: Path)
     assert {"recipe", "candidate", "rubric", "prompts.generate"} <= kit.identity.keys()
 
 
+def listing(folder: Path, text: str) -> Recipe:
+    """Return a tiny recipe with a list beside its prompts."""
+    recipe = tiny(folder, lists=("colours.txt",))
+    (folder / "prompts" / "colours.txt").write_text(text)
+    return recipe
+
+
+def test_a_list_is_read_line_by_line_and_belongs_to_the_identity(tmp_path: Path) -> None:
+    recipe = listing(tmp_path, "red\n\n  green, as grass \n")
+    assert recipe.listed("colours.txt") == ("red", "green, as grass")
+    before = recipe.load().identity
+    listing(tmp_path, "red\nblue\n")
+    after = recipe.load().identity
+    assert [name for name in before if before[name] != after[name]] == ["lists.colours.txt"]
+
+
+@pytest.mark.parametrize(("text", "says"), [(None, "has no `colours.txt`"), (" \n", "no entry")])
+def test_a_list_that_is_missing_or_empty_is_said_before_the_run(
+    tmp_path: Path, text: str | None, says: str
+) -> None:
+    recipe = listing(tmp_path, text or "")
+    if text is None:
+        (tmp_path / "prompts" / "colours.txt").unlink()
+    with pytest.raises(RecipeError, match=says):
+        recipe.load()
+
+
 # As in LangGraph Studio: settings in the context, no runner
 
 
@@ -285,11 +319,18 @@ def test_a_graph_runs_twice_without_a_runner_each_time_in_a_loop_of_its_own(tmp_
         assert server.requests == 4
 
 
+def nodes_of(recipe: al.Recipe) -> list[str]:
+    """Return the nodes that a recipe's graph must show."""
+    steps = [step.__name__ for step in recipe.steps] or ["generate"]
+    ranked = recipe.build is al.ranked_graph
+    return [*steps, *(["rank"] if ranked else ["check", "grade", "revise"])]
+
+
 def test_the_graph_can_be_drawn_and_its_schema_read() -> None:
     for name in packaged():
         graph = find_recipe(name).graph
         drawn = graph.get_graph().draw_mermaid()
-        for node in ("generate", "check", "grade", "revise"):
+        for node in nodes_of(find_recipe(name).recipe):
             assert node in drawn
         assert "seed" in json.dumps(graph.get_input_jsonschema())
         assert "max_rounds" in json.dumps(graph.get_context_jsonschema())
@@ -309,3 +350,18 @@ def test_grounded_qa_takes_no_sentence_twice_before_all_were_taken() -> None:
         different = len(set(drawn))
         assert len(set(drawn[:different])) == different
         assert all(sentence in seed["passage"] for sentence in drawn)
+
+
+@pytest.mark.parametrize("name", packaged())
+def test_a_packaged_recipe_is_shown_and_copied_with_all_its_prompts(
+    tmp_path: Path, name: str, capsys: Any
+) -> None:
+    recipe = find_recipe(name).recipe
+    assert run_cli(["recipes", "show", name]) == 0
+    shown = capsys.readouterr().out
+    assert run_cli(["init", str(tmp_path / "mine"), "--from", name]) == 0
+    for prompt in recipe.asks:
+        assert f"## {prompt}.md" in shown
+        assert (tmp_path / "mine" / "prompts" / name / f"{prompt}.md").is_file()
+    copied = find_recipe(str(tmp_path / "mine" / f"{name}.py")).recipe
+    assert copied.load().identity == recipe.load().identity

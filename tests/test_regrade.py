@@ -715,10 +715,10 @@ def test_a_diff_counts_moves_and_says_why(tmp_path: Path) -> None:
         (first, 1.0, 0.0, (("right", "yes", "no"),)),
         (last, 0.0, 1.0, (("right", "no", "yes"),)),
     ]
-    low = "score 0.00 < 0.8; weakest `right`: it is wrong"
+    low = "score 0.00 < 0.8; weakest `right`: `draft 0` is wrong"
     assert [c.why for c in found.changed] == [
         f"`right` yes → no; {low}",
-        f"`right` no → yes; before: {low}",
+        f"`right` no → yes; before: {low.replace('draft 0', 'draft 2!!')}",
     ]
     assert (found.only_a, found.only_b) == (0, 0)
 
@@ -867,14 +867,15 @@ def test_diff_and_rounds_are_told_as_tables(tmp_path: Path, capsys: Any) -> None
     store = tmp_path / "qa.duckdb"
     first, last = (story_of(tmp_path, number).id for number in ("0", "2"))
     out, _ = cli(capsys, "diff", store, 0, 1)
-    low = "score 0.00 < 0.8; weakest `right`: it is wrong"
+    other = "score 0.00 < 0.8; weakest `right`: `draft 2!!` is wrong"
+    low = "score 0.00 < 0.8; weakest `right`: `draft 0` is wrong"
     assert out.splitlines() == [
         "tiny → grading 1 of tiny · 3 items in both, 2 change",
         "         1 accepted → accepted",
         "         1 accepted → rejected",
         "         1 rejected → accepted",
         f"{first}  accepted 1.00 → rejected below_threshold 0.00  `right` yes → no; {low}",
-        f"{last}  rejected below_threshold 0.00 → accepted 1.00  `right` no → yes; before: {low}",
+        f"{last}  rejected below_threshold 0.00 → accepted 1.00  `right` no → yes; before: {other}",
     ]
     data = json.loads(cli(capsys, "diff", store, 0, 1, "--json")[0])
     assert data["transitions"][1] == {"before": "accepted", "after": "rejected", "items": 1}

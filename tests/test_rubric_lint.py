@@ -291,6 +291,12 @@ class TestOneCriterion:
     def test_one_may_be_bad_in_several_ways(self, ask: str) -> None:
         assert kinds(ask) == ALSO[ask]
 
+    def test_one_that_a_check_decides_is_asked_of_nobody(self) -> None:
+        checked = Criterion(name="right", check="number_equals")
+        asked = rubric(GOOD[0])
+        both = Rubric(name="r", accept_at=0.5, criteria=(*asked.criteria, checked))
+        assert lint(both) == []
+
     def test_there_are_enough_of_them(self) -> None:
         assert len(GOOD) >= 30
         assert sum(map(len, BAD.values())) >= 30

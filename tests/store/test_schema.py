@@ -121,6 +121,7 @@ def test_grades_of_before_keep_the_comparison_by_name(tmp_path: Path) -> None:
     prepare(path)
     with connect(path, write=True) as connection:
         connection.execute("ALTER TABLE grades DROP COLUMN self_graded")
+        connection.execute("DROP TABLE readings")
         connection.execute("DELETE FROM migrations WHERE version > 3")
         connection.execute("DROP VIEW examples")
         connection.execute("INSERT INTO runs (run, recipe, identity) VALUES ('old', 'tiny', '{}')")
