@@ -18,6 +18,7 @@ from agentloop import export
 from agentloop.calibration_report import CalibrationReport, Judged, summary_line, trust_in
 from agentloop.config import ROLES, Settings, load_settings
 from agentloop.errors import UserError
+from agentloop.export.mixing import Mixture
 from agentloop.forecast import Forecast, forecast
 from agentloop.plan import prepare
 from agentloop.progress import Callback, Progress, progress_for, told
@@ -68,11 +69,14 @@ class Run:
         shape: str = "messages",
         where: str = "",
         verdict: str = "accepted",
+        mix: str = "",
     ) -> int:
-        """Write JSONL and return the number of lines."""
+        """Write JSONL and return the number of lines; `mix` puts people's among them: `FILE:SHARE`."""
         content = export.lines(
             Store(self.store), shape=shape, run=self.name, verdict=verdict, where=where
         )
+        if mix:
+            content = Mixture.of(mix).into(content, shape)
         return export.write(path, content, store=self.store)
 
     def evidence(self) -> Evidence:

@@ -12,8 +12,11 @@ import pytest
 
 import agentloop as al
 from agentloop import export
+from agentloop.cli import run_cli
 from agentloop.errors import StoreError, UserError
 from agentloop.export import SHAPES
+from agentloop.models.base import Reply
+from agentloop.records import Usage
 from agentloop.store import Store
 from tests.builders import QA, SEEDS, agent, draft, marks, play, tiny
 
@@ -228,3 +231,65 @@ def test_an_export_follows_a_link_and_leaves_a_pipe_a_pipe(tmp_path: Path) -> No
     assert os.read(reader, 10_000).count(b"\n") == 1
     os.close(reader)
     assert pipe.is_fifo()
+
+
+class TestMix:
+    def people(self, folder: Path, count: int) -> Path:
+        file = folder / "people.jsonl"
+        rows = [{"messages": [{"role": "user", "content": f"by hand {n}"}]} for n in range(count)]
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return file
+
+    def test_people_have_their_share_everywhere_in_the_file(self, tmp_path: Path) -> None:
+        run = play(tmp_path, agent(), seeds=SEEDS[:14])
+        run.export(tmp_path / "out.jsonl", mix=f"{self.people(tmp_path, 50)}:0.3")
+        lines = (tmp_path / "out.jsonl").read_text().splitlines()
+        real = ["by hand" in line for line in lines]
+        assert (len(lines), sum(real)) == (20, 6)
+        assert sum(real[:10]) == 3
+        assert len(set(lines)) == 20
+
+    def test_too_few_are_said(self, tmp_path: Path, capsys: Any) -> None:
+        run = play(tmp_path, agent(), seeds=SEEDS[:10])
+        file = self.people(tmp_path, 2)
+        line = ["export", str(run.store), "-o", str(tmp_path / "o.jsonl"), "--mix", f"{file}:0.5"]
+        assert run_cli(line) == 0
+        assert "12 lines" in (said := capsys.readouterr().err)
+        assert "2 of them by people; " in said
+        assert "holds no more" in said
+
+    @pytest.mark.parametrize(
+        ("mix", "shape", "said"),
+        [
+            ("people.jsonl", "messages", "write `--mix FILE:SHARE`"),
+            ("people.jsonl:1.5", "messages", "write `--mix FILE:SHARE`"),
+            ("gone.jsonl:0.3", "messages", "is no file of"),
+            ("people.jsonl:0.3", "raw", "suits the shapes"),
+            ("people.jsonl:0.3", "prompt_completion", "has no `prompt`"),
+        ],
+    )
+    def test_what_cannot_be_mixed_is_refused_and_nothing_written(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mix: str, shape: str, said: str
+    ) -> None:
+        run = play(tmp_path, agent())
+        self.people(tmp_path, 3)
+        monkeypatch.chdir(tmp_path)
+        with pytest.raises(UserError, match=said):
+            run.export("o.jsonl", shape=shape, mix=mix)
+        assert not Path("o.jsonl").exists()
+
+
+def test_costs_are_told_by_role_and_for_items_made_accepted_and_new(tmp_path: Path) -> None:
+    def paid(text: str) -> Reply:
+        return Reply(text, usage=Usage(prompt_tokens=8, completion_tokens=2), cost_usd=0.01)
+
+    model = agent(generate=lambda _: paid(draft()), critique=lambda _: paid(marks()))
+    run = play(tmp_path, model, seeds=SEEDS[:4])
+    costs = run.evidence().costs
+    assert (costs.made, costs.good, costs.new) == (4, 4, 1)
+    assert costs.tokens == {"generator": 40, "critic": 40}
+    assert costs.total_usd == pytest.approx(0.08)
+    assert costs.line == (
+        "0.02 USD an item made · 0.02 USD an item accepted · 0.08 USD an item new "
+        "(critic 50%, generator 50%)"
+    )

@@ -13,7 +13,19 @@ import pytest
 import agentloop as al
 from agentloop.errors import SettingsError
 from agentloop.novelty.lineage import mark
-from tests.builders import PASSAGE, SEEDS, agent, asked, draft, only, play, roles, tiny, verdicts
+from tests.builders import (
+    PASSAGE,
+    SEEDS,
+    agent,
+    asked,
+    draft,
+    marks,
+    only,
+    play,
+    roles,
+    tiny,
+    verdicts,
+)
 
 WORDS = [
     "amber", "anchor", "apple", "autumn", "basket", "beacon", "bridge", "candle", "canyon", "castle",
@@ -59,6 +71,21 @@ class TestAttributes:
         first = asked(model, "GENERATE")[0].messages[0]["content"]
         assert "- topic: " in first
         assert "- level: " in first
+
+    def test_acceptance_is_told_by_stratum(self, tmp_path: Path) -> None:
+        def strict(prompt: str) -> str:
+            return marks("no", "dull") if "number 1" in prompt else marks()
+
+        run = play(
+            tmp_path, agent(critique=strict), seeds=SEEDS, attributes=self.PLAN, max_rounds=0
+        )
+        strata = run.evidence().strata
+        assert {(s.attribute, s.value) for s in strata} == {
+            ("level", "easy"), ("level", "hard"), ("topic", "law"), ("topic", "music"),
+        }  # fmt: skip
+        assert sum(s.settled for s in strata) == 80
+        assert sum(s.accepted for s in strata) == 2 * run.counts["accepted"] == 58
+        assert any(line.startswith("accepted by level: ") for line in run.evidence().lines())
 
     def test_they_make_another_run(self, tmp_path: Path) -> None:
         play(tmp_path, agent(), attributes=self.PLAN)

@@ -123,11 +123,13 @@ def why(store: str, item: str, run_name: str | None, grading: int, as_json: bool
 @GRADING
 @click.option("--shape", default="messages", show_default=True, metavar="SHAPE",
               help="messages, prompt_completion, preference or raw")  # fmt: skip
+@click.option("--mix", default="", metavar="FILE:SHARE",
+              help="put people's examples among them, as in real.jsonl:0.3")  # fmt: skip
 @click.option("--where", default="", metavar="SQL", help='a condition, as in "score >= 0.9"')
 @click.option("--verdict", default="accepted", show_default=True, metavar="VERDICT",
               help="accepted, rejected, ungradable, failed or all")  # fmt: skip
 def export(
-    store: str, output: str | None, run_name: str | None, grading: int, **chosen: str
+    store: str, output: str | None, run_name: str | None, grading: int, mix: str, **chosen: str
 ) -> None:
     """Write examples as JSONL, for trainers.
 
@@ -137,8 +139,10 @@ def export(
     """
     from agentloop import export as exporting
     from agentloop.errors import UserError, did_you_mean
+    from agentloop.export.mixing import Mixture
     from agentloop.store import VERDICTS
 
+    mixture = Mixture.of(mix) if mix else None
     verdict = chosen["verdict"]
     if verdict not in (*VERDICTS, "all"):
         hint = did_you_mean(verdict, [*VERDICTS, "all"])
@@ -146,9 +150,13 @@ def export(
     with look(store, run_name) as (opened, run):
         grading = say_which_grading(opened, run, grading)
         content = exporting.lines(opened, run=run, grading=grading, **chosen)
+        if mixture is not None:
+            content = mixture.into(content, chosen["shape"])
         if output is None or output == "-":
             exporting.copy(sys.stdout.buffer, content)
             sys.stdout.buffer.flush()
             return
         count = exporting.write(output, content, store=opened.path)
-    click.echo(f"{count:,} lines in {output}", err=True)
+    real = f", {mixture.used:,} of them by people" if mixture else ""
+    few = f"; `{mixture.path}` holds no more" if mixture and mixture.short else ""
+    click.echo(f"{count:,} lines in {output}{real}{few}", err=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agentloop.records import Json
+from agentloop.store.costs import Costs, read_costs
 
 if TYPE_CHECKING:
     import duckdb
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 PARTED = 0.06  # of the score: 0.3 on a scale of five, notes on inflation in the loop
 PARTED_SHARE = 0.1  # of the items that pass
 ENOUGH = 8  # revisions, until a gap or a growth is called one
+SHOWN = 8  # values of an attribute in one line
 GROWN = 0.2  # longer than the parent: notes on inflation in the loop
 
 _AUDITED = """
@@ -56,6 +58,12 @@ _CANARIES = """
 SELECT kind, count(*), count(*) FILTER (caught AND score IS NOT NULL),
        count(*) FILTER (error IS NOT NULL), count(*) FILTER (score IS NULL AND error IS NULL)
 FROM canaries WHERE run = $run GROUP BY kind ORDER BY kind
+"""
+_STRATA = """
+SELECT name, drawn->>name AS value, count(*), count(*) FILTER (verdict = 'accepted')
+FROM (SELECT verdict, inputs->'attributes' AS drawn, unnest(json_keys(inputs->'attributes')) AS name
+      FROM examples WHERE run = $run AND grading = 0)
+GROUP BY 1, 2 ORDER BY 1, 2
 """
 _GROWTH = """
 SELECT a.round, count(*), avg(length(a.said) / length(p.said)::DOUBLE) - 1
@@ -152,6 +160,32 @@ class Watch:
 
 
 @dataclass(frozen=True)
+class Stratum:
+    """What became of the items that were drawn with one value of an attribute."""
+
+    attribute: str
+    value: str
+    settled: int
+    accepted: int
+
+    @property
+    def rate(self) -> float:
+        """Share that was accepted."""
+        return self.accepted / self.settled
+
+
+def _told(strata: Sequence[Stratum]) -> list[str]:
+    """Return a line for each attribute: its values, those that are accepted most rarely first."""
+    said = []
+    for name in dict.fromkeys(stratum.attribute for stratum in strata):
+        mine = sorted((s for s in strata if s.attribute == name), key=lambda s: (s.rate, s.value))
+        shown = ", ".join(f"{s.value} {s.accepted}/{s.settled}" for s in mine[:SHOWN])
+        more = f", and {len(mine) - SHOWN} more" if len(mine) > SHOWN else ""
+        said.append(f"accepted by {name}: {shown}{more}")
+    return said
+
+
+@dataclass(frozen=True)
 class Variety:
     """How much accepted texts are alike, batch by batch and as a whole."""
 
@@ -187,7 +221,7 @@ class Variety:
 
 @dataclass(frozen=True)
 class Evidence:
-    """Audits, canaries and variety of one run."""
+    """Audits, canaries, variety and costs of one run."""
 
     accepted: Agreement = field(default_factory=Agreement)
     rejected: Agreement = field(default_factory=Agreement)
@@ -196,6 +230,8 @@ class Evidence:
     growth: Sequence[Growth] = ()
     watch: Watch = field(default_factory=Watch)
     variety: Variety = field(default_factory=Variety)
+    costs: Costs = field(default_factory=Costs)
+    strata: Sequence[Stratum] = ()
 
     @property
     def alarms(self) -> list[str]:
@@ -225,6 +261,8 @@ class Evidence:
             *(gain.line for gain in self.gains),
             *self._canary_lines(),
             *self.variety.lines,
+            *_told(self.strata),
+            *([self.costs.line] if self.costs.line else []),
             *self.alarms,
         ]
 
@@ -267,6 +305,8 @@ class Evidence:
             "growth": [vars(grown) for grown in self.growth],
             "watch": vars(self.watch),
             "variety": vars(self.variety),
+            "costs": self.costs.as_dict(),
+            "strata": [vars(stratum) for stratum in self.strata],
             "alarms": self.alarms,
         }
 
@@ -286,6 +326,8 @@ def read_evidence(connection: duckdb.DuckDBPyConnection, run: str) -> Evidence:
         growth=[Growth(*row) for row in connection.execute(_GROWTH, values).fetchall()],
         watch=_watch(connection, values),
         variety=_variety(connection, values),
+        costs=read_costs(connection, run),
+        strata=[Stratum(*row) for row in connection.execute(_STRATA, values).fetchall()],
     )
 
 
