@@ -39,17 +39,17 @@ _NO_FIGURE = frozenset({"s", "st", "nd", "rd", "th", "d"})  # the 1920s, 19th, 3
 _SCALES = "|".join(_SCALE)
 _WORD = "|".join(sorted([*_SMALL, *_ORDINAL, *_SCALE], key=len, reverse=True))
 _WORDS = re.compile(  # not the scale of a number in digits
-    rf"\b(?=[bdefhmnostz])(?!(?<=\d )(?:{_SCALES}))(?:{_WORD})\b(?:(?:-| and | )(?:{_WORD})\b){{0,30}}+",
+    rf"\b(?=[bdefhmnostz])(?!(?<=\d )(?:{_SCALES}))(?:{_WORD})\b(?:(?:-| and | )(?:{_WORD})\b){{0,30}}",
     re.IGNORECASE,
 )
 _BETWEEN = re.compile(r"-| and | ")
 _DIGITS = re.compile(
-    rf"(?<!\w)(?<!\d[.,])(?P<number>\d++(?:[.,]\d++)*+)(?:(?P<letters>[^\W\d_]++)(?!\w)"
+    rf"(?<!\w)(?<!\d[.,])(?P<number>\d++(?:[.,]\d++)*)(?![.,]\d)(?:(?P<letters>[^\W\d_]++)(?!\w)"
     rf"|(?!\w)(?: (?P<scale>{_SCALES})\b)?)",
     re.IGNORECASE,
 )
-_THOUSANDS = re.compile(r"[1-9]\d?\d?(?:,\d{3})++(?:\.\d++)?")
-_DOTTED = re.compile(r"[1-9]\d?\d?(?:\.\d{3}){2,}+(?:,\d++)?")
+_THOUSANDS = re.compile(r"[1-9]\d?\d?(?:,\d{3})+(?:\.\d++)?")
+_DOTTED = re.compile(r"[1-9]\d?\d?(?:\.\d{3}){2,}(?:,\d++)?")
 _IDIOM = re.compile(r"10*")  # "one hundred percent", "a thousand thanks"
 SMALLEST_CLAIM = 13  # "one of them", "two more": smaller words are rarely figures
 

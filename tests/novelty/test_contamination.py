@@ -131,7 +131,7 @@ def test_lines_csv_and_parquet_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "says"),
     [
-        ("gone.jsonl", None, "there is no contamination file"),
+        ("gone.jsonl", None, "there is no file of texts"),
         ("t.docx", b"x", "`.jsonl`"),
         ("t.jsonl", b'{"a": "b"}\n{', "line 2"),
         ("t.json", b"{}", "JSON list"),
