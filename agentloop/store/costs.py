@@ -76,7 +76,7 @@ def read_costs(connection: duckdb.DuckDBPyConnection, run: str) -> Costs:
         "SELECT split_part(split_part(key, '/', 1), '.', 1), "
         "coalesce(sum(prompt_tokens + completion_tokens), 0), "
         "CASE WHEN count(*) FILTER (answered AND tries > 0 AND cost_usd IS NULL) > 0 THEN NULL "
-        "ELSE coalesce(sum(cost_usd), 0) END FROM calls WHERE run = ? GROUP BY 1 ORDER BY 1",
+        "ELSE round(coalesce(sum(cost_usd), 0), 9) END FROM calls WHERE run = ? GROUP BY 1 ORDER BY 1",
         [run],
     ).fetchall()
     tokens = {role: int(count) for role, count, _ in rows}

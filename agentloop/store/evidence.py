@@ -41,8 +41,9 @@ _SETTINGS = (
     "SELECT settings FROM sessions WHERE run = $run ORDER BY time DESC, seconds DESC LIMIT 1"
 )
 _GAINS = """
-SELECT a.round, count(*), avg(g.score - gp.score), avg(a.score - ap.score),
-       avg(g.accepted::INT - gp.accepted::INT), avg(a.accepted::INT - ap.accepted::INT)
+SELECT a.round, count(*), round(avg(g.score - gp.score), 6), round(avg(a.score - ap.score), 6),
+       round(avg(g.accepted::INT - gp.accepted::INT), 6),
+       round(avg(a.accepted::INT - ap.accepted::INT), 6)
 FROM audits a
 JOIN attempts t ON t.run = a.run AND t.item = a.item AND t.opening = a.opening AND t.round = a.round
 JOIN audits ap ON ap.run = a.run AND ap.item = a.item AND ap.opening = a.opening
@@ -66,7 +67,7 @@ FROM (SELECT verdict, inputs->'attributes' AS drawn, unnest(json_keys(inputs->'a
 GROUP BY 1, 2 ORDER BY 1, 2
 """
 _GROWTH = """
-SELECT a.round, count(*), avg(length(a.said) / length(p.said)::DOUBLE) - 1
+SELECT a.round, count(*), round(avg(length(a.said) / length(p.said)::DOUBLE) - 1, 6)
 FROM (SELECT *, messages->'$[#-1]'->>'content' AS said FROM attempts) a
 JOIN (SELECT *, messages->'$[#-1]'->>'content' AS said FROM attempts) p
     ON p.run = a.run AND p.item = a.item AND p.opening = a.opening AND p.round = a.parent
