@@ -71,7 +71,9 @@ def status(store: str, run_name: str | None, grading: int, as_json: bool) -> Non
         told = evidence.as_dict() if evidence else None
         click.echo(json.dumps({**counts, "evidence": told, "calibration": trust}))
         return
-    said = [trust["line"], *evidence.lines()] if trust and evidence else [NO_EVIDENCE]
+    said = [NO_EVIDENCE]
+    if trust and evidence:
+        said = [trust["line"], *evidence.lines(), *filter(None, [evidence.costs.line])]
     from agentloop.progress import clock, money
     from agentloop.store import VERDICTS
 

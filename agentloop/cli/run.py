@@ -179,7 +179,10 @@ _WAY_ON = {
 def _evidence(result: Any) -> list[str]:
     """Return what speaks for the grades; nothing where no item was settled."""
     settled = result.counts["accepted"] + result.counts["rejected"]
-    return result.evidence().lines() if settled else []
+    if not settled:
+        return []
+    evidence = result.evidence()
+    return [*evidence.lines(), *filter(None, [evidence.costs.line])]
 
 
 def _next_step(result: Any) -> str:

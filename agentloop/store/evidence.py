@@ -263,7 +263,6 @@ class Evidence:
             *self._canary_lines(),
             *self.variety.lines,
             *_told(self.strata),
-            *([self.costs.line] if self.costs.line else []),
             *self.alarms,
         ]
 
