@@ -102,7 +102,8 @@ class Admission:
         if (twin := self._known.get(print_, applicant.item)) != applicant.item:
             return "duplicate", f"the same as item {twin}"
         for index in rules.indexes:
-            if near := index.nearest(applicant.text):
+            near = index.nearest(applicant.text)
+            if near and near.item != applicant.item:  # an index may know more than the store
                 return "too_similar", f"{near.measure} {near.similarity:.2f} with {near.item}"
         real = self.accepted - self._made
         if not applicant.real and real < rules.real_share * (self.accepted + 1):

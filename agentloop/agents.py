@@ -104,8 +104,7 @@ class Agents:
             said = read_object(reply)
             return {name: text_of(said, name) for name in fields}
 
-        key, messages = self._step(state, prompt, role, number, given)
-        messages = self._wished(messages, state.get("inputs") or {}) if wishes else messages
+        key, messages = self._step(state, prompt, CallKey(role, 0, "", number), given, wishes)
         schema = closed({name: {"type": "string"} for name in fields})
         return await self._asker.ask(key, messages, read, schema=schema)
 
@@ -120,12 +119,11 @@ class Agents:
         **given: Any,
     ) -> str:
         """Let a role answer in plain text, by a prompt of the recipe's own; like `write`."""
-        key, messages = self._step(state, prompt, role, number, given)
-        messages = self._wished(messages, state.get("inputs") or {}) if wishes else messages
+        key, messages = self._step(state, prompt, CallKey(role, 0, "", number), given, wishes)
         return await self._asker.ask(key, messages, read_text)
 
     def _step(
-        self, state: Mapping[str, Any], prompt: str, role: str, number: int, given: Json
+        self, state: Mapping[str, Any], prompt: str, place: CallKey, given: Json, wishes: bool
     ) -> tuple[CallKey, tuple[Message, ...]]:
         against = state.get("critique") or {}
         shown = {name: state.get(name) or {} for name in ("seed", "inputs", "made", "candidate")}
@@ -137,7 +135,9 @@ class Agents:
             given=given,
             fence=fence,
         )
-        return CallKey(role, state.get("round", 0), f"+{prompt}", number), messages
+        if wishes:
+            messages = self._wished(messages, shown["inputs"])
+        return place._replace(round=state.get("round", 0), criterion=f"+{prompt}"), messages
 
     def _wished(self, messages: tuple[Message, ...], inputs: Json) -> tuple[Message, ...]:
         """Return messages with what the run asks of this item at the end of the last one."""

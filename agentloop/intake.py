@@ -10,7 +10,7 @@ strata that lack) and what may still be accepted (copies, quotas, the target).
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from agentloop.admission import Admission, Applicant, Index, Rules
 from agentloop.drawing import Drawer, Pool, Strata
@@ -66,7 +66,10 @@ class Intake:
         watched = variety is not None and standing.items <= REFED
         behind = standing.items and any(_stamp(index) != standing.stamp for index in growing)
         if standing.settled and (plan.mingles or behind or watched):
-            fed = [fed for one in taken() if (fed := self._take(one)) is not None]
+            settled = list(taken())
+            names = [one.item for one in settled if one.accepted]
+            lacking = [(index, _lacking(index, names)) for index in growing]
+            fed = [fed for one in settled if (fed := self._take(one, lacking)) is not None]
             if variety is not None and watched:
                 variety.refeed(fed)
 
@@ -135,15 +138,17 @@ class Intake:
                 with contextlib.suppress(AgentloopError):
                     index.close()
 
-    def _take(self, one: Taken) -> tuple[str, Json, str] | None:
+    def _take(
+        self, one: Taken, lacking: Sequence[tuple[Index, set[str]]]
+    ) -> tuple[str, Json, str] | None:
         """Take in a settled item; return text, inputs and seed's text of an accepted one."""
         self._strata.ended(one.inputs, one.accepted, begun=False)
         if not one.accepted or one.candidate is None:
             return None
         self._share(one.item, one.candidate, depth_of(one.seed, one.inputs))
         text = self._text(one.candidate, one.seed)
-        for index in self._growing:
-            if not (isinstance(index, NearIndex) and not index.lacks([one.item])):
+        for index, items in lacking:
+            if one.item in items:
                 index.add(one.item, text)
         return text, one.inputs, _known(one.seed)
 
@@ -194,6 +199,11 @@ def _own_index(plan: Plan) -> NearIndex:
     except DamagedIndex:
         discard(folder)
         return NearIndex.open(folder)
+
+
+def _lacking(index: Index, items: list[str]) -> set[str]:
+    """Return those of the items that an index does not hold."""
+    return set(index.lacks(items) if isinstance(index, NearIndex) else items)
 
 
 def _stamp(index: Index) -> Stamp | None:

@@ -21,9 +21,7 @@ from agentloop.novelty.contamination import read_texts
 from agentloop.plan import Plan
 from agentloop.records import Json
 
-REFED = (
-    20_000  # accepted items of earlier sessions that are read again; of more, a new watch begins
-)
+REFED = 20_000  # accepted items of earlier sessions, at most, that are read again
 REFERENCE = 5_000  # texts
 
 Tell = Callable[[str], None]

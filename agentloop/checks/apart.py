@@ -129,7 +129,7 @@ class Kept:
 
     def find(self, number: int, shadow: object) -> object:
         """Return the object for a number in a message."""
-        raise NotImplementedError
+        raise LookupError(number)  # nothing is kept here
 
 
 def carried(value: Any, kept: Kept) -> str:
