@@ -29,7 +29,7 @@ $(VENV)/.local: $(BIN)/python pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 	@echo "installing agentloop and its test tools (once)"
-	@$(PIP) install --constraint constraints.txt --editable '.[language,local,maths]' --group dev 2>&1 | $(TELL)
+	@$(PIP) install --constraint constraints.txt --editable '.[dedup,language,local,maths]' --group dev 2>&1 | $(TELL)
 	@touch $@
 
 demo: $(VENV)/.local  ## the main job on the embedded model, over real passages
@@ -38,7 +38,7 @@ demo: $(VENV)/.local  ## the main job on the embedded model, over real passages
 
 test: $(VENV)/.dev  ## all tests
 	@echo "running the tests"
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: $(VENV)/.dev  ## style, types, layers
 	@$(BIN)/ruff format --check .
@@ -54,7 +54,8 @@ bench: $(VENV)/.dev  ## what an item costs
 	@$(BIN)/python benchmarks/overhead.py
 
 lock: $(VENV)/.dev  ## write constraints.txt anew from this environment
-	@$(PIP) freeze --all --exclude-editable | grep -E '^[A-Za-z0-9._-]+==' > constraints.txt
+	@$(PIP) freeze --all --exclude-editable | grep -E '^[A-Za-z0-9._-]+==' \
+	  | LC_ALL=C sort -f > constraints.txt
 
 clean:  ## remove the environment and what the demo made
 	@rm -rf $(VENV) demo build dist *.egg-info

@@ -24,7 +24,7 @@ from agentloop.store.resume import Owed
 PACKAGES = ("langgraph", "litellm", "duckdb", "pydantic")
 TOLD = {
     "accept", "items", "per_seed", "max_rounds", "concurrency", "budget_usd", "max_seconds",
-    "audit", "canaries", "novelty", "on_collapse",
+    "audit", "canaries", "novelty", "on_collapse", "reference", "decontaminate", "novel_to",
 }  # fmt: skip
 """Settings that are no part of a run's identity, kept with each session."""
 

@@ -14,11 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agentloop import export
 from agentloop.calibration_report import CalibrationReport, Judged, summary_line, trust_in
 from agentloop.config import ROLES, Settings, load_settings
 from agentloop.errors import UserError
-from agentloop.export.mixing import Mixture
 from agentloop.forecast import Forecast, forecast
 from agentloop.plan import prepare
 from agentloop.progress import Callback, Progress, progress_for, told
@@ -70,14 +68,25 @@ class Run:
         where: str = "",
         verdict: str = "accepted",
         mix: str = "",
+        all_runs: bool = False,
     ) -> int:
-        """Write JSONL and return the number of lines; `mix` puts people's among them: `FILE:SHARE`."""
-        content = export.lines(
-            Store(self.store), shape=shape, run=self.name, verdict=verdict, where=where
+        """Write JSONL with its card and manifest; return the number of lines.
+
+        `mix` puts people's examples among them: `FILE:SHARE`; `all_runs` takes all runs of the store.
+        """
+        from agentloop.export.mixing import Mixture
+        from agentloop.export.saving import save
+
+        store = Store(self.store)
+        return save(
+            store,
+            path,
+            runs=store.runs() if all_runs else [self.name],
+            shape=shape,
+            verdict=verdict,
+            where=where,
+            mix=Mixture.of(mix) if mix else None,
         )
-        if mix:
-            content = Mixture.of(mix).into(content, shape)
-        return export.write(path, content, store=self.store)
 
     def evidence(self) -> Evidence:
         """Return what audits and canaries say of its grades; nothing of a run without an item."""

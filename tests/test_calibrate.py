@@ -552,7 +552,7 @@ def test_a_run_uses_the_calibrated_threshold(tmp_path: Path) -> None:
 def exported(run: al.Run, name: str) -> list[dict[str, Any]]:
     from agentloop import export
 
-    content = export.lines(Store(run.store), shape="raw", run=name, verdict="all")
+    content = export.lines(Store(run.store), shape="raw", runs=[name], verdict="all")
     return [json.loads(line) for line in content]
 
 

@@ -23,15 +23,14 @@ if TYPE_CHECKING:
 RUN = click.option("--run", "run_name", metavar="NAME", help="which run  [the latest]")
 GRADING = click.option("--grading", type=int, default=0, metavar="N",
                        help="which grading; 0 is the run's own  [0]")  # fmt: skip
-NO_EVIDENCE = "this grading was not audited or calibrated"
 JSON = click.option("--json", "as_json", is_flag=True, help="JSON on stdout")
 
 
 @contextmanager
-def look(path: str, name: str | None) -> Iterator[tuple[Store, str]]:
+def look(path: str, name: str | None, quiet: bool = False) -> Iterator[tuple[Store, str]]:
     """Open a store once for all that a command asks, and choose a run.
 
-    Says on stderr which one was taken when there are several.
+    Says on stderr which one was taken when there are several, unless `quiet`.
     """
     from agentloop.store import Store
     from agentloop.store.files import connect
@@ -40,7 +39,7 @@ def look(path: str, name: str | None) -> Iterator[tuple[Store, str]]:
     with connect(store.path, write=False):
         runs = store.runs()
         chosen = store.run(name)
-        if name is None and len(runs) > 1:
+        if name is None and len(runs) > 1 and not quiet:
             others = ", ".join(runs[1:4])
             click.echo(f"run {chosen}, the latest of {len(runs)} (others: {others})", err=True)
         yield store, chosen
@@ -71,6 +70,8 @@ def status(store: str, run_name: str | None, grading: int, as_json: bool) -> Non
         told = evidence.as_dict() if evidence else None
         click.echo(json.dumps({**counts, "evidence": told, "calibration": trust}))
         return
+    from agentloop.export.facts import NO_EVIDENCE
+
     said = [NO_EVIDENCE]
     if trust and evidence:
         said = [trust["line"], *evidence.lines(), *filter(None, [evidence.costs.line])]
@@ -125,15 +126,22 @@ def why(store: str, item: str, run_name: str | None, grading: int, as_json: bool
 @GRADING
 @click.option("--shape", default="messages", show_default=True, metavar="SHAPE",
               help="messages, prompt_completion, preference or raw")  # fmt: skip
+@click.option("--all-runs", is_flag=True, help="of all runs in the store; what two say alike, once")
 @click.option("--mix", default="", metavar="FILE:SHARE",
               help="put people's examples among them, as in real.jsonl:0.3")  # fmt: skip
 @click.option("--where", default="", metavar="SQL", help='a condition, as in "score >= 0.9"')
 @click.option("--verdict", default="accepted", show_default=True, metavar="VERDICT",
               help="accepted, rejected, ungradable, failed or all")  # fmt: skip
 def export(
-    store: str, output: str | None, run_name: str | None, grading: int, mix: str, **chosen: str
+    store: str,
+    output: str | None,
+    run_name: str | None,
+    grading: int,
+    all_runs: bool,
+    mix: str,
+    **chosen: str,
 ) -> None:
-    """Write examples as JSONL, for trainers.
+    """Write examples as JSONL, for trainers; beside FILE its card and manifest.
 
     `--where` sees the view `examples`: run, item, grading, verdict, reason, detail, score, round, time,
     seed_id, sample, seed, inputs, recipe, candidate, messages, checks, generator, prompt, critic,
@@ -142,6 +150,7 @@ def export(
     from agentloop import export as exporting
     from agentloop.errors import UserError, did_you_mean
     from agentloop.export.mixing import Mixture
+    from agentloop.export.saving import save
     from agentloop.store import VERDICTS
 
     mixture = Mixture.of(mix) if mix else None
@@ -149,16 +158,20 @@ def export(
     if verdict not in (*VERDICTS, "all"):
         hint = did_you_mean(verdict, [*VERDICTS, "all"])
         raise UserError(f"unknown verdict `{verdict}`{hint}")
-    with look(store, run_name) as (opened, run):
-        grading = say_which_grading(opened, run, grading)
-        content = exporting.lines(opened, run=run, grading=grading, **chosen)
-        if mixture is not None:
-            content = mixture.into(content, chosen["shape"])
+    if all_runs and (run_name or grading):
+        raise UserError("`--all-runs` goes with neither `--run` nor `--grading`")
+    with look(store, run_name, quiet=all_runs) as (opened, run):
+        runs = opened.runs() if all_runs else [run]
+        if not all_runs:
+            grading = say_which_grading(opened, run, grading)
         if output is None or output == "-":
+            content = exporting.lines(opened, runs=runs, grading=grading, tally=None, **chosen)
+            if mixture is not None:
+                content = mixture.into(content, chosen["shape"])
             exporting.copy(sys.stdout.buffer, content)
             sys.stdout.buffer.flush()
             return
-        count = exporting.write(output, content, store=opened.path)
+        count = save(opened, output, runs=runs, grading=grading, mix=mixture, **chosen)
     real = f", {mixture.used:,} of them by people" if mixture else ""
     few = f"; `{mixture.path}` holds no more" if mixture and mixture.short else ""
     click.echo(f"{count:,} lines in {output}{real}{few}", err=True)

@@ -1,9 +1,8 @@
 """What a set of texts says about people, and whom acceptance leaves out.
 
-Enters: texts; pairs of a stratum and whether its item was accepted; labels or places of the right
-answer. Leaves: records with an interval of 95 % and the `limits` of what they show. Refuses to
-know: intent, the models trained on it: data without a gap did not make models without one (arXiv
-2512.10734).
+Enters: texts; how many items of each stratum were accepted; labels or places of the right answer.
+Leaves: records with an interval of 95 % and the `limits` of what they show. Refuses to know: intent,
+the models trained on it: data without a gap did not make models without one (arXiv 2512.10734).
 
 Groups, occupations and sentiment are looked up in the short English lists of `lexicons`.
 """
@@ -12,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -192,28 +191,26 @@ def sentiment_gaps(texts: Iterable[str], least: int = FEWEST) -> list[SentimentG
     return found
 
 
-def acceptance(pairs: Iterable[tuple[str, bool]]) -> list[Acceptance]:
-    """Return acceptance by stratum and the four-fifths rule, the lowest ratio first."""
-    counts = Counter(pairs)
-    totals = {name: counts[name, True] + counts[name, False] for name, _ in counts}
-    shares = {name: wilson(counts[name, True], total) for name, total in totals.items()}
-    known = {name: share for name, share in shares.items() if share}
-    if not known:
+def acceptance(strata: Mapping[str, tuple[int, int]]) -> list[Acceptance]:
+    """Return acceptance of strata (accepted, total) and the four-fifths rule, the lowest ratio first."""
+    shares = {
+        name: share for name, counts in strata.items() if (share := wilson(*counts)) is not None
+    }
+    if not shares:
         return []
-    best = max(sorted(known), key=lambda name: known[name].low)
+    best = max(sorted(shares), key=lambda name: shares[name].low)
     found = []
-    for name, share in known.items():
-        ratio = _ratio(
-            (counts[name, True], totals[name]), (counts[best, True], totals[best]), name == best
-        )
+    for name, share in shares.items():
+        accepted, total = strata[name]
+        ratio = _ratio((accepted, total), strata[best], name == best)
         row = Acceptance(
             stratum=name,
-            accepted=counts[name, True],
-            total=totals[name],
+            accepted=accepted,
+            total=total,
             share=share,
             best=best,
             ratio=ratio,
-            four_fifths=_rule(ratio) if totals[name] >= FEWEST else "unsure",
+            four_fifths=_rule(ratio) if total >= FEWEST else "unsure",
         )
         found.append(row)
     return sorted(found, key=lambda row: (row.ratio.value, row.stratum))

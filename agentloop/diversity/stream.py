@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agentloop.diversity.band import ENOUGH
+from agentloop.diversity.sample import EvenSample
 from agentloop.diversity.words import LONGEST, fingerprint, words
 
 REMEMBERED = 50_000  # fingerprints, a choice; what is older is for admission to know
@@ -46,12 +47,15 @@ class Stream:
         """How many batches those were."""
         self.strata: Counter[str] = Counter()
         """Texts by stratum, of those that have one."""
-        self.sample: list[str] = []
-        """Every text, from 4,096 on every second, then every fourth …"""
-        self._stride = 1
+        self._sample = EvenSample[str](KEPT)
         self._known: dict[int, None] = {}
         self._beginning: list[str] = []
         self._start()
+
+    @property
+    def sample(self) -> list[str]:
+        """An even sample of all texts."""
+        return self._sample.kept
 
     def _start(self) -> None:
         self._open: list[str] = []
@@ -69,7 +73,7 @@ class Stream:
         if stratum:
             self._strata[stratum] += 1
             self.strata[stratum] += 1
-        self._keep(text)
+        self._sample.add(text)
         self.texts += 1
         return self._cut() if len(self._open) >= self._size else None
 
@@ -109,10 +113,3 @@ class Stream:
         if len(self._known) > REMEMBERED:
             del self._known[next(iter(self._known))]
         return seen
-
-    def _keep(self, text: str) -> None:
-        if self.texts % self._stride == 0:
-            self.sample.append(text)
-        if len(self.sample) > KEPT:
-            self.sample = self.sample[::2]
-            self._stride *= 2

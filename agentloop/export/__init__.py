@@ -6,9 +6,9 @@ store. Refuses to know: models, graphs, where the lines go.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import orjson
 
@@ -16,6 +16,9 @@ from agentloop.errors import UserError, did_you_mean
 from agentloop.records import Attempt, Json
 from agentloop.store import Store
 from agentloop.store.files import Files
+
+if TYPE_CHECKING:
+    from agentloop.export.tally import Tally
 
 SHAPES = ("messages", "prompt_completion", "preference", "raw")
 _OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
@@ -25,27 +28,37 @@ def lines(
     store: Store,
     *,
     shape: str = "messages",
-    run: str | None = None,
+    runs: Sequence[str] = (),
     verdict: str = "accepted",
     where: str = "",
     grading: int = 0,
+    tally: Tally | None = None,
 ) -> Iterator[bytes]:
-    """Yield one JSON line an example. Raises UserError for an unknown shape."""
+    """Yield one JSON line an example, and count it; of the latest run where none is named.
+
+    Raises UserError for an unknown shape.
+    """
     if shape not in SHAPES:
         raise UserError(f"unknown shape `{shape}`{did_you_mean(shape, SHAPES)}")
+    rows: Iterator[tuple[Json, Json | None]]
+    chosen: Json = {"verdict": verdict, "where": where, "grading": grading}
     if shape == "preference":
-        found = store.examples_with_attempts(run, verdict=verdict, where=where, grading=grading)
-        for row, attempts in found:
-            if pair := _preference(row, attempts):
-                yield orjson.dumps(pair, option=_OPTIONS)
-        return
-    make = _SHAPES[shape]
-    for row in store.examples(run, verdict=verdict, where=where, grading=grading):
-        if row["messages"] or shape == "raw":
-            yield orjson.dumps(make(row), option=_OPTIONS)
+        found = store.examples_with_attempts(*runs, **chosen)
+        rows = ((row, _preference(row, attempts)) for row, attempts in found)
+    else:
+        make, every = _SHAPES[shape], shape == "raw"
+        rows = (
+            (row, make(row) if row["messages"] or every else None)
+            for row in store.examples(*runs, **chosen)
+        )
+    for row, example in rows:
+        if example is not None:
+            if tally is not None:
+                tally.add(row)
+            yield orjson.dumps(example, option=_OPTIONS)
 
 
-def write(target: str | Path, content: Iterator[bytes], *, store: Path | None = None) -> int:
+def write(target: str | Path, content: Iterable[bytes], *, store: Path | None = None) -> int:
     """Write lines to a file, whole or not at all; return their number.
 
     A link is followed, a pipe or device written to. Raises UserError, also for a file of the `store`
@@ -63,7 +76,7 @@ def write(target: str | Path, content: Iterator[bytes], *, store: Path | None = 
         raise UserError(f"`{target}` cannot be written: {error.strerror or error}") from error
 
 
-def _replace(path: Path, content: Iterator[bytes]) -> int:
+def _replace(path: Path, content: Iterable[bytes]) -> int:
     part = path.with_name(f".{path.name}.part")
     try:
         with part.open("wb") as file:
@@ -74,7 +87,7 @@ def _replace(path: Path, content: Iterator[bytes]) -> int:
     return count
 
 
-def copy(file: IO[bytes], content: Iterator[bytes]) -> int:
+def copy(file: IO[bytes], content: Iterable[bytes]) -> int:
     """Write lines to an open file; return their number."""
     count = 0
     for line in content:

@@ -11,7 +11,7 @@ While a run writes, readers get in between its folds and see what was folded.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -54,6 +54,11 @@ ATTEMPT = """json_object(
     'model', a.model, 'prompt', a.prompt, 'grade', g.grade,
     'accepted', g.accepted, 'reason', g.reason, 'detail', g.detail)"""
 
+ONCE = (
+    "messages IS NULL "
+    "OR row_number() OVER (PARTITION BY messages, verdict ORDER BY time, run, item) = 1"
+)
+"""Of rows that say the same, the first."""
 SPENT = (
     "CASE WHEN count(*) FILTER (answered AND tries > 0 AND cost_usd IS NULL "
     "AND rid NOT IN (SELECT rid FROM reservations WHERE run = $run)) > 0 THEN NULL "
@@ -196,56 +201,59 @@ class Store:
 
     def examples(
         self,
-        run: str | None = None,
-        *,
+        *runs: str,
         verdict: str = "accepted",
         where: str = "",
         grading: int = 0,
     ) -> Iterator[Json]:
         """Yield rows of the view `examples` as dicts, JSON columns parsed, in the order settled.
 
+        Those of the latest run, or of the named ones: of several, what two say alike stands once.
         `where` is a SQL condition over that view; it can read nothing else.
         """
-        with self._chosen(run, verdict, where, grading) as (connection, sql, values):
+        with self._chosen(runs, verdict, where, grading) as (connection, sql, values):
             yield from _stream(connection, sql, values, where)
 
     def examples_with_attempts(
         self,
-        run: str | None = None,
-        *,
+        *runs: str,
         verdict: str = "accepted",
         where: str = "",
         grading: int = 0,
     ) -> Iterator[tuple[Json, list[Attempt]]]:
         """Yield rows of `examples` that have several attempts, each with all of them, by round."""
-        with self._chosen(run, verdict, where, grading) as (connection, chosen, values):
+        with self._chosen(runs, verdict, where, grading) as (connection, chosen, values):
             sql = f"""
-            SELECT e.run, e.item, e.round, list({ATTEMPT} ORDER BY a.round) AS attempts
-            FROM ({chosen}) e
-            JOIN attempts a ON a.run = e.run AND a.item = e.item AND a.opening = e.opening
-            LEFT JOIN grades g ON g.run = a.run AND g.item = a.item AND g.opening = a.opening
-                AND g.round = a.round AND g.grading = $grading
-            GROUP BY e.run, e.item, e.round, e.time HAVING count(*) > 1 ORDER BY e.time, e.item
+            SELECT e.*, t.attempts FROM ({chosen}) e JOIN (
+                SELECT a.run, a.item, a.opening, list({ATTEMPT} ORDER BY a.round) AS attempts
+                FROM attempts a
+                LEFT JOIN grades g ON g.run = a.run AND g.item = a.item AND g.opening = a.opening
+                    AND g.round = a.round AND g.grading = $grading
+                WHERE list_contains($runs, a.run) GROUP BY ALL HAVING count(*) > 1
+            ) t USING (run, item, opening) ORDER BY e.time, e.item
             """
             for row in _stream(connection, sql, values, where):
                 yield row, [read_attempt(json.loads(a)) for a in row.pop("attempts")]
 
     @contextmanager
     def _chosen(
-        self, run: str | None, verdict: str, where: str, grading: int
+        self, runs: Sequence[str], verdict: str, where: str, grading: int
     ) -> Iterator[tuple[duckdb.DuckDBPyConnection, str, Json]]:
         """Open the store for a query over `examples`: the connection, SQL and its values."""
-        conditions = ["run = $run", "grading = $grading"]
-        values: Json = {"run": self.run(run), "grading": grading}
+        conditions = ["list_contains($runs, run)", "grading = $grading"]
+        chosen = [self.run(name) for name in runs] or [self.run()]
+        values: Json = {"runs": chosen, "grading": grading}
         if verdict != "all":
             conditions.append("verdict = $verdict")
             values["verdict"] = verdict
-        chosen = f"SELECT * FROM examples WHERE {' AND '.join(conditions)}"
-        sql = f"SELECT * FROM ({chosen}) WHERE (\n{where or 'true'}\n) ORDER BY time, item"
+        sql = f"SELECT * FROM examples WHERE {' AND '.join(conditions)}"
+        sql = f"SELECT * FROM ({sql}) WHERE (\n{where or 'true'}\n)"
+        if len(chosen) > 1:
+            sql += f" QUALIFY {ONCE}"
         with connect(self.path, write=False) as connection:
             if where:
                 _check_condition(connection, where)
-            yield connection, sql, values
+            yield connection, f"{sql} ORDER BY time, item", values
 
     def _story(self, run: str, item: str, grading: int) -> Story:
         with connect(self.path, write=False) as connection:

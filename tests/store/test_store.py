@@ -30,7 +30,10 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ids(path: Path, where: str = "", verdict: str = "all", run: str = "tiny") -> list[str]:
-    return [row["item"] for row in Store(path).examples(run, verdict=verdict, where=where)]
+    return [
+        row["item"]
+        for row in Store(path).examples(*filter(None, [run]), verdict=verdict, where=where)
+    ]
 
 
 def test_a_missing_store_is_said_to_be_missing(tmp_path: Path) -> None:

@@ -1,0 +1,193 @@
+"""The card and the manifest that lie beside an exported file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import agentloop as al
+from agentloop.cli import run_cli
+from agentloop.export.facts import run_facts
+from agentloop.novelty.lineage import mark
+from tests.builders import QA, SEEDS, agent, draft, marks, play, tiny
+from tests.test_variety import WORDS, varied
+
+EVIL = "<script>alert(1)</script> | **bold** `code`\n# head \x1b[31m \u202e [link](http://x)"
+
+
+def export(folder: Path, *more: str, name: str = "out.jsonl") -> tuple[dict[str, Any], str]:
+    """Export a folder's store; return manifest and card."""
+    line = ["export", str(folder / "qa.duckdb"), "-o", str(folder / name), *more]
+    assert run_cli(line) == 0
+    bare = name.rpartition(".")[0]
+    card = (folder / f"{bare}.card.md").read_text()
+    return json.loads((folder / f"{bare}.manifest.json").read_text()), card
+
+
+def test_the_manifest_counts_and_seals_the_file(tmp_path: Path) -> None:
+    seeds = [*SEEDS[:4], {**SEEDS[4], **mark("someone", 1)}]
+    play(tmp_path, agent(generate=varied), seeds=seeds)
+    manifest, card = export(tmp_path)
+    data = (tmp_path / "out.jsonl").read_bytes()
+    assert manifest["sha256"] == hashlib.sha256(data).hexdigest()
+    assert (manifest["lines"], manifest["bytes"]) == (5, len(data))
+    assert manifest["columns"] == {"item": "string", "messages": "list"}
+    tally = manifest["tally"]
+    assert tally["depths"] == {"1": 4, "2": 1}
+    assert tally["real_seeded"] == 4
+    assert sum(tally["scores"]) == 5
+    assert tally["diversity"]["answers"]["texts"] == 5
+    assert "| made from people's text itself | 4 of 5 (80%) |" in card
+    assert manifest["sha256"] in card
+
+
+def test_the_front_matter_is_that_of_a_dataset_card(tmp_path: Path) -> None:
+    play(tmp_path, agent(), seeds=SEEDS[:2])
+    _, card = export(tmp_path, name="my data.v2.jsonl")
+    front = yaml.safe_load(card.split("---")[1])
+    assert front["configs"] == [{"config_name": "default", "data_files": "my data.v2.jsonl"}]
+    assert front["size_categories"] == ["n<1K"]
+
+
+def test_every_figure_that_was_measured_stands_in_the_card(tmp_path: Path) -> None:
+    play(
+        tmp_path,
+        agent(generate=varied),
+        seeds=SEEDS,
+        on_collapse="warn",
+        attributes={"level": ["easy", "hard"]},
+    )
+    manifest, card = export(tmp_path)
+    for words in ("compression ratio", "Vendi", "distinct-2", "frequent opening", "5-grams"):
+        assert words in card
+    assert "four-fifths rule" in card
+    assert "The watch over run" in card
+    (run,) = manifest["runs"]
+    assert {row["stratum"] for row in run["acceptance"]["level"]} == {"easy", "hard"}
+    assert "nobody has checked this critic against people" in card
+
+
+def test_what_was_not_measured_is_said_and_only_that(tmp_path: Path) -> None:
+    play(tmp_path, agent(), seeds=SEEDS[:2])
+    _, card = export(tmp_path)
+    assert "no item was audited" in card
+    assert "no benchmark was named" in card
+    (tmp_path / "bench.jsonl").write_text(json.dumps({"text": " ".join(WORDS[:30])}))
+    copied = json.dumps({"question": "What is it?", "answer": " ".join(WORDS[:30])})
+    scripts = agent(generate=lambda p: copied if "number 1." in p else varied(p))
+    files = [str(tmp_path / "bench.jsonl")]
+    play(tmp_path, scripts, seeds=SEEDS[:6], run="apart", audit=1.0, decontaminate=files)
+    manifest, card = export(tmp_path)
+    assert "no item was audited" not in card
+    assert "1 items fell for words of bench.jsonl" in card
+    assert str(tmp_path) not in card
+    assert len(manifest["runs"][0]["contaminated"]) == 1
+
+
+def test_untrusted_text_is_text_in_the_card(tmp_path: Path) -> None:
+    seeds = [{**seed, "license": EVIL} for seed in SEEDS[:12]]
+    levels = {"attributes": {"level": ["<b>x</b>|y", "plain"]}}
+    play(tmp_path, agent(generate=varied), seeds=seeds, **levels)
+    _, card = export(tmp_path)
+    for raw in ("<script", "<b>", "\x1b", "\u202e", "**bold", "](http", "|y"):
+        assert raw not in card
+
+
+def test_words_about_people_are_counted(tmp_path: Path) -> None:
+    def generate(prompt: str) -> str:
+        number = int(prompt.partition("number ")[2].partition(".")[0])
+        text = f"The nurse said that she knows {' '.join(WORDS[number : number + 9])}."
+        return json.dumps({"question": f"{text}?", "answer": text})
+
+    play(tmp_path, agent(generate=generate), seeds=SEEDS[:20])
+    found = export(tmp_path)[0]["tally"]["bias"]
+    (row,) = found["pronouns"]
+    assert (row["occupation"], row["female"], row["male"]) == ("nurse", 40, 0)
+    women = next(row for row in found["mentions"] if row["group"] == "women")
+    assert women["share"]["value"] == 1.0
+
+
+def test_places_of_right_answers_are_compared_with_equal_shares(tmp_path: Path) -> None:
+    def generate(prompt: str) -> str:
+        number = int(prompt.partition("number ")[2].partition(".")[0])
+        right = "A" if number % 10 else "B"
+        return draft(right, f"Which one is it, number {number}?")
+
+    play(tmp_path, agent(generate=generate), seeds=SEEDS, max_rounds=0)
+    found = export(tmp_path)[0]["tally"]["bias"]["balance"]
+    assert list(found) == ["answer"]
+    assert {row["option"]: (row["count"], row["skewed"]) for row in found["answer"]} == {
+        "A": (36, True),
+        "B": (4, True),
+    }
+
+
+def test_all_runs_accumulate_and_what_two_say_alike_stands_once(tmp_path: Path) -> None:
+    play(tmp_path, agent(generate=varied), seeds=SEEDS[:4], run="one")
+    play(tmp_path, agent(generate=varied), seeds=SEEDS[2:7], run="two")
+    assert export(tmp_path)[0]["lines"] == 5
+    manifest, _ = export(tmp_path, "--all-runs")
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert manifest["lines"] == len({json.dumps(line["messages"]) for line in lines}) == 7
+    assert {run["run"] for run in manifest["runs"]} == {"one", "two"}
+    assert sum(manifest["tally"]["runs"].values()) == 7
+    run = al.Store(tmp_path / "qa.duckdb")
+    assert len(run.runs()) == 2
+
+
+def test_all_runs_and_one_run_cannot_both_be_asked_for(tmp_path: Path, capsys: Any) -> None:
+    store = str(play(tmp_path, agent()).store)
+    assert run_cli(["export", store, "--all-runs", "--run", "tiny"]) == 2
+    assert "--all-runs" in capsys.readouterr().err
+
+
+def test_a_pair_has_a_card_too(tmp_path: Path) -> None:
+    def critique(prompt: str) -> str:
+        return marks("yes" if "better" in prompt else "no")
+
+    model = agent(generate=draft("worse"), critique=critique, revise=draft("better"))
+
+    class Answered(QA):
+        def conversation(self, seed: dict[str, Any]) -> list[tuple[str, str]]:
+            return [("user", self.question), ("assistant", self.answer)]
+
+    play(tmp_path, model, tiny(tmp_path, candidate=Answered), seeds=SEEDS[:1])
+    manifest, _ = export(tmp_path, "--shape", "preference")
+    assert manifest["lines"] == manifest["tally"]["rows"] == 1
+    assert set(manifest["columns"]) == {"item", "prompt", "chosen", "rejected"}
+    assert manifest["tally"]["rounds"] == {"1": 1}
+
+
+@pytest.mark.parametrize("target", ["-", "pipe"])
+def test_what_is_no_file_has_no_card(tmp_path: Path, target: str) -> None:
+    run = play(tmp_path, agent())
+    place = target
+    if target == "pipe":
+        place = str(tmp_path / "pipe")
+        os.mkfifo(place)
+        reader = os.open(place, os.O_RDONLY | os.O_NONBLOCK)
+    assert run_cli(["export", str(run.store), "-o", place]) == 0
+    if target == "pipe":
+        os.close(reader)
+    assert not [path for path in tmp_path.iterdir() if "card" in path.name or "manif" in path.name]
+
+
+def test_an_empty_export_says_so(tmp_path: Path) -> None:
+    play(tmp_path, agent(critique=marks("no")), max_rounds=0)
+    manifest, card = export(tmp_path)
+    assert (manifest["lines"], manifest["tally"]["rows"]) == (0, 0)
+    assert "0 examples" in card
+
+
+def test_another_grading_claims_no_evidence_of_the_first(tmp_path: Path) -> None:
+    recipe = tiny(tmp_path)
+    play(tmp_path, agent(), recipe, seeds=SEEDS[:3], audit=1.0)
+    store = al.Store(tmp_path / "qa.duckdb")
+    assert run_facts(store, "tiny")["lines"]
+    assert run_facts(store, "tiny", 1)["lines"] == []
