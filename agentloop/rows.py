@@ -14,6 +14,7 @@ from agentloop import __version__
 from agentloop.calibration_report import CalibrationReport
 from agentloop.diversity.reading import Reading
 from agentloop.models.family import related
+from agentloop.novelty.lineage import depth_of
 from agentloop.plan import Plan
 from agentloop.records import Attempt, Json, Verdict
 from agentloop.rubric import Rubric
@@ -91,6 +92,7 @@ def item_line(run: str, owed: Owed, inputs: Json) -> Line:
         "sample": owed.sample,
         "seed": owed.seed.fields,
         "inputs": inputs,
+        "depth": depth_of(owed.seed.fields, inputs),
         "time": time.time(),
     }
 

@@ -8,8 +8,9 @@ instructions; out go those without gain over the parent, answers that say sorry 
 nothing but stop words, and leaked words of the prompt.
 
 What we do differently: what falls foul of a rule is repaired before it is dropped; the samples of a
-seed take different operators; one step an item: a further one starts from accepted items as seeds
-(`--map instruction=evolved`), so that each step is checked against its own parent.
+seed take different operators; one step an item. A further one starts from accepted items, as seeds that
+say how far they are from people: `--seeds "duckdb:STORE?SELECT candidate->>'evolved' AS instruction,
+agentloop FROM examples WHERE verdict = 'accepted'"`.
 
 Seeds carry `instruction`.
 """

@@ -37,7 +37,7 @@ def test_the_manifest_counts_and_seals_the_file(tmp_path: Path) -> None:
     data = (tmp_path / "out.jsonl").read_bytes()
     assert manifest["sha256"] == hashlib.sha256(data).hexdigest()
     assert (manifest["lines"], manifest["bytes"]) == (5, len(data))
-    assert manifest["columns"] == {"item": "string", "messages": "list"}
+    assert manifest["columns"] == {"item": "string", "agentloop": "object", "messages": "list"}
     tally = manifest["tally"]
     assert tally["depths"] == {"1": 4, "2": 1}
     assert tally["real_seeded"] == 4
@@ -160,7 +160,7 @@ def test_a_pair_has_a_card_too(tmp_path: Path) -> None:
     play(tmp_path, model, tiny(tmp_path, candidate=Answered), seeds=SEEDS[:1])
     manifest, _ = export(tmp_path, "--shape", "preference")
     assert manifest["lines"] == manifest["tally"]["rows"] == 1
-    assert set(manifest["columns"]) == {"item", "prompt", "chosen", "rejected"}
+    assert set(manifest["columns"]) == {"item", "agentloop", "prompt", "chosen", "rejected"}
     assert manifest["tally"]["rounds"] == {"1": 1}
 
 

@@ -60,6 +60,7 @@ def test_messages(store: Path) -> None:
     assert len(lines) == 5
     assert lines[0] == {
         "item": lines[0]["item"],
+        "agentloop": {"item": lines[0]["item"], "depth": 1},
         "messages": [
             {"role": "system", "content": "Be brief."},
             {"role": "user", "content": "Where does it rise?"},
@@ -293,3 +294,61 @@ def test_costs_are_told_by_role_and_for_items_made_accepted_and_new(tmp_path: Pa
         "0.02 USD an item made · 0.02 USD an item accepted · 0.08 USD an item new "
         "(critic 50%, generator 50%)"
     )
+
+
+class TestLineage:
+    """What was made says so when it seeds again, by whatever way it comes back."""
+
+    @pytest.mark.parametrize("shape", ["messages", "prompt_completion", "raw"])
+    def test_generations_are_counted_through_exports(self, tmp_path: Path, shape: str) -> None:
+        seeds: Any = SEEDS[:2]
+        settings: Any = {"real_share": 0.0}
+        for depth in (1, 2):
+            folder = tmp_path / str(depth)
+            folder.mkdir()
+            run = play(folder, agent(), seeds=seeds, **settings)
+            assert [row["agentloop"]["depth"] for row in run.items()] == [depth] * 2
+            run.export(folder / "out.jsonl", shape=shape)
+            seeds, settings["map"] = folder / "out.jsonl", {"passage": "item"}
+        model = agent()
+        run = play(tmp_path, model, seeds=seeds, **settings)
+        assert run.counts["rejected"] == 2
+        assert {row["reason"] for row in run.items("rejected")} == {"too_deep"}
+        assert model.requests == []
+
+    def test_a_query_of_the_store_carries_it_too(self, tmp_path: Path) -> None:
+        first = play(tmp_path, agent(), seeds=SEEDS[:2])
+        sql = "SELECT candidate->>'answer' AS passage, agentloop FROM examples"
+        later = tmp_path / "later"
+        later.mkdir()
+        run = play(later, agent(), seeds=f"duckdb:{first.store}?{sql}", real_share=0.0)
+        assert [row["agentloop"]["depth"] for row in run.items()] == [2, 2]
+
+    def test_made_seeds_are_no_real_ones(self, tmp_path: Path) -> None:
+        play(tmp_path, agent(), seeds=SEEDS[:4]).export(tmp_path / "made.jsonl")
+        later = tmp_path / "later"
+        later.mkdir()
+        seeds = tmp_path / "made.jsonl"  # at least half is to be real
+        run = play(later, agent(), seeds=seeds, map={"passage": "item"})
+        assert run.counts["accepted"] == 0
+        assert {row["reason"] for row in run.items("rejected")} == {"over_quota"}
+
+
+def test_what_no_judge_could_read_is_nobodys_bad_example(tmp_path: Path) -> None:
+    """Two drafts side by side: one is good, of the other the critic says nothing that can be read."""
+
+    class Answer(QA):
+        def conversation(self, seed: dict[str, Any]) -> list[tuple[str, str]]:
+            return [("user", seed["passage"]), ("assistant", self.answer)]
+
+    async def both(agents: al.Agents, state: al.State) -> al.State:
+        said = [{"question": "q", "answer": answer} for answer in ("good", "odd", "bad")]
+        return {"drafts": [{"candidate": one, "wrote": agents.wrote("generator")} for one in said]}
+
+    def critique(prompt: str) -> str:
+        return "?" if "odd" in prompt else marks("yes" if "good" in prompt else "no")
+
+    recipe = tiny(tmp_path, candidate=Answer, steps=(both,), build=al.ranked_graph, max_rounds=0)
+    run = play(tmp_path, agent(critique=critique), recipe, seeds=SEEDS[:1])
+    (pair,) = read(run.store, shape="preference")
+    assert pair["rejected"][0]["content"] == "bad"

@@ -145,7 +145,7 @@ def export(
 
     `--where` sees the view `examples`: run, item, grading, verdict, reason, detail, score, round, time,
     seed_id, sample, seed, inputs, recipe, candidate, messages, checks, generator, prompt, critic,
-    rubric, grade, self_graded, opening, calibrated.
+    rubric, grade, self_graded, opening, calibrated, agentloop (item, depth).
     """
     from agentloop import export as exporting
     from agentloop.errors import UserError, did_you_mean

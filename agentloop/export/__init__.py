@@ -97,13 +97,13 @@ def copy(file: IO[bytes], content: Iterable[bytes]) -> int:
 
 
 def _messages(row: Json) -> Json:
-    return {"item": row["item"], "messages": row["messages"]}
+    return {**_mark(row), "messages": row["messages"]}
 
 
 def _prompt_completion(row: Json) -> Json:
     *prompt, answer = row["messages"]
     text = "\n\n".join(m["content"] for m in prompt)
-    return {"item": row["item"], "prompt": text, "completion": answer["content"]}
+    return {**_mark(row), "prompt": text, "completion": answer["content"]}
 
 
 def _raw(row: Json) -> Json:
@@ -132,7 +132,12 @@ def _raw(row: Json) -> Json:
         "calibrated",
         "self_graded",
     ]
-    return {"schema": 1, **{key: row[key] for key in keys}}
+    return {"schema": 1, **_mark(row), **{key: row[key] for key in keys}}
+
+
+def _mark(row: Json) -> Json:
+    """Return what an example carries, so that it is known for a made one when it is a seed."""
+    return {"item": row["item"], "agentloop": row["agentloop"]}
 
 
 _SHAPES: dict[str, Callable[[Json], Json]] = {
@@ -147,12 +152,18 @@ def _preference(row: Json, attempts: Sequence[Attempt]) -> Json | None:
     kept = next((a for a in attempts if a.round == row["round"]), None)
     if kept is None:
         return None
-    rivals = [a for a in attempts if a.rank < kept.rank and a.messages[:-1] == kept.messages[:-1]]
+    rivals = [
+        a
+        for a in attempts
+        if (a.grade or a.reason == "failed_check")  # what nobody could judge is no bad example
+        and a.rank < kept.rank
+        and a.messages[:-1] == kept.messages[:-1]
+    ]
     if not rivals:
         return None
     worst = min(rivals, key=lambda a: a.rank)
     return {
-        "item": row["item"],
+        **_mark(row),
         "prompt": list(kept.messages[:-1]),
         "chosen": [kept.messages[-1]],
         "rejected": [worst.messages[-1]],

@@ -74,4 +74,4 @@ class Mixture:
             if missing:
                 raise UserError(f"{place} has no `{missing[0]}`, which the shape `{shape}` needs")
             options = orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
-            yield orjson.dumps({"item": None, **row}, option=options)
+            yield orjson.dumps({"item": None, "agentloop": None, **row}, option=options)

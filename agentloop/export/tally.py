@@ -57,7 +57,7 @@ class Tally:
             ("runs", row["run"]),
             ("generators", row["generator"]),
             ("critics", row["critic"]),
-            ("depths", depth_of(seed, row["inputs"])),
+            ("depths", row["agentloop"]["depth"]),
             ("rounds", row["round"]),
             ("verdicts", row["verdict"]),
             ("licences", _licence(seed)),

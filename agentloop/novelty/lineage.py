@@ -4,7 +4,8 @@ Enters: a seed's fields and an item's inputs. Leaves: the item's depth.
 Refuses to know: how deep is too deep, where seeds come from.
 
 What people wrote has depth 0, an item made from it 1, an item made from that 2. Text that was made here
-says so when it seeds again: an export gives it the field `agentloop` with `item` and `depth`.
+says so when it seeds again: a line of an export, and a row of the view `examples`, has the field
+`agentloop` with `item` and `depth`.
 """
 
 from __future__ import annotations

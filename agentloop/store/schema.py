@@ -8,10 +8,12 @@ Append-only, one primary key a table, no secondary index, no foreign key, no upd
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from agentloop.errors import StoreError
+from agentloop.novelty.lineage import depth_of
 
 if TYPE_CHECKING:
     import duckdb
@@ -42,6 +44,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "sample": "INTEGER",
         "seed": "JSON",
         "inputs": "JSON",
+        "depth": "INTEGER",
         "time": "DOUBLE",
     },
     "calls": {
@@ -197,7 +200,8 @@ SELECT v.run, v.item, v.grading, v.verdict, v.reason, v.detail, v.score, v.round
        a.candidate, a.messages, a.checks, a.model AS generator, a.prompt,
        g.grade->>'model' AS critic, g.grade->>'rubric' AS rubric, g.grade,
        coalesce(g.self_graded, a.model = (g.grade->>'model')) AS self_graded, v.opening,
-       v.grading = 0 AND r.identity->>'calibration' IS NOT NULL AS calibrated
+       v.grading = 0 AND r.identity->>'calibration' IS NOT NULL AS calibrated,
+       {'item': v.item, 'depth': i.depth} AS agentloop
 FROM verdicts v
 LEFT JOIN (SELECT run, item, max(opening) AS latest FROM reopened GROUP BY ALL) o
        ON o.run = v.run AND o.item = v.item
@@ -234,6 +238,19 @@ def _fourth(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("ALTER TABLE attempts ADD COLUMN IF NOT EXISTS parent INTEGER")
     connection.execute("UPDATE attempts SET parent = round - 1 WHERE round > 0 AND parent IS NULL")
     connection.execute("ALTER TABLE grades ADD COLUMN IF NOT EXISTS self_graded BOOLEAN")
+
+
+def _fifth(connection: duckdb.DuckDBPyConnection) -> None:
+    """Items say how many generations they are away from what people wrote."""
+    connection.execute("ALTER TABLE items ADD COLUMN IF NOT EXISTS depth INTEGER")
+    made = "contains(concat(seed, inputs), '\"agentloop\"')"
+    connection.execute(f"UPDATE items SET depth = 1 WHERE depth IS NULL AND NOT {made}")
+    older = "SELECT run, item, seed, inputs FROM items WHERE depth IS NULL"
+    for run, item, seed, inputs in connection.execute(older).fetchall():
+        depth = depth_of(json.loads(seed), json.loads(inputs))
+        connection.execute(
+            "UPDATE items SET depth = ? WHERE run = ? AND item = ?", [depth, run, item]
+        )
     connection.execute(EXAMPLES)
 
 
@@ -247,6 +264,7 @@ MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (
     _second,
     _third,
     _fourth,
+    _fifth,
 )
 """The last one makes the view anew, of the columns that there are by then."""
 

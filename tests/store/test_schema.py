@@ -16,7 +16,7 @@ from agentloop.store.writer import Writer
 VIEW = (
     "run, item, grading, verdict, reason, detail, score, round, time, seed_id, sample, seed, inputs, "
     "recipe, candidate, messages, checks, generator, prompt, critic, rubric, grade, self_graded, "
-    "opening, calibrated"
+    "opening, calibrated, agentloop"
 )
 
 
