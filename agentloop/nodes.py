@@ -77,7 +77,8 @@ class Nodes:
         ended = [update["verdict"] for update in looked if update.get("verdict")]
         wrong = [verdict for verdict in ended if verdict["verdict"] in ("failed", "ungradable")]
         graded = [attempt for attempt in attempts if attempt["reason"] != "error"]
-        if wrong and not any(attempt["accepted"] for attempt in attempts):
+        compares = self.recipe.refuse is not None  # one that nobody could judge compares with none
+        if wrong and (compares or not any(attempt["accepted"] for attempt in attempts)):
             return {"attempts": attempts, "verdict": wrong[0]}
         return {"attempts": attempts, "verdict": settle(graded, self.recipe.refuse)}
 

@@ -101,7 +101,8 @@ class Run:
         }
 
     def __str__(self) -> str:
-        return told(self.counts)
+        costs = self.evidence().costs.line
+        return "\n".join(filter(None, [told(self.counts), costs]))
 
 
 def run(recipe: str | Recipe | FoundRecipe, **settings: Any) -> Run:

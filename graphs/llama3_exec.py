@@ -8,7 +8,7 @@ dialogs, and about 20 % of the kept solutions were wrong at first and then repai
 What we do differently: who writes the tests (role `tester`) never sees the solution; tests run one by
 one, and the reviser is shown how each failed with the values; a check counts the asserts that tell
 something, so that tests cannot be gutted to pass; a critic asks whether the tests follow from the
-problem. The repaired share is `gained` of rounds 1 and up over all accepted: `agentloop rounds`.
+problem. `agentloop rounds` tells the repaired share.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ train, repeat. As published, for GPT-J on CommonsenseQA: 36.6 % few-shot, 60.0 %
 alone, 68.8 % by STaR without rationalising and about 72 % with it (read second-hand).
 
 What we do differently: nothing is trained; a critic marks whether each step holds, for a right answer
-may stand on wrong steps; a solution that talks of its hint is refused; `hinted` is stored with each
-candidate, so that an export can leave hinted ones out (`--where`). The answer check is the rubric's:
-`maths_equals` instead reads algebra.
+may stand on wrong steps, and such a solution is written again with the hint, too; a solution that talks
+of its hint is refused; `hinted` is stored with each candidate, so that an export can leave hinted ones
+out (`--where`). The answer check is the rubric's: `maths_equals` instead reads algebra.
 """
 
 from __future__ import annotations

@@ -301,6 +301,14 @@ def test_init_gives_a_recipe_that_runs_and_is_left_alone_the_second_time(
     assert prompt.read_text().startswith("## user\nMINE")
 
 
+def test_init_writes_through_no_link(tmp_path: Path, capsys: Any) -> None:
+    Path("mine").mkdir()
+    Path("mine/instructions.py").symlink_to(tmp_path / "outside.py")
+    assert run_cli(["init", "mine", "--from", "instructions"]) == 2
+    assert "exists already" in capsys.readouterr().err
+    assert not (tmp_path / "outside.py").exists()
+
+
 def test_init_copies_what_steps_ask_by_and_draw_from(capsys: Any) -> None:
     assert run_cli(["init", "mine", "--from", "constitution"]) == 0
     copied = {path.name for path in Path("mine/prompts/constitution").iterdir()}
@@ -347,7 +355,7 @@ def test_export_into_a_closed_pipe_ends_quietly(endpoint: Endpoint) -> None:
         f"{sys.executable} -m agentloop export s.duckdb --verdict all --shape raw | head -c 10"
     )
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=clean_env())
-    assert done.stdout == '{"calibrat'
+    assert done.stdout == '{"agentloo'
     assert "Traceback" not in done.stderr
     assert "BrokenPipe" not in done.stderr
 

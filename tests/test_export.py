@@ -265,6 +265,7 @@ class TestMix:
             ("people.jsonl", "messages", "write `--mix FILE:SHARE`"),
             ("people.jsonl:1.5", "messages", "write `--mix FILE:SHARE`"),
             ("gone.jsonl:0.3", "messages", "is no file of"),
+            ("odd.jsonl:0.3", "messages", "is no list of messages"),
             ("people.jsonl:0.3", "raw", "suits the shapes"),
             ("people.jsonl:0.3", "prompt_completion", "has no `prompt`"),
         ],
@@ -274,6 +275,7 @@ class TestMix:
     ) -> None:
         run = play(tmp_path, agent())
         self.people(tmp_path, 3)
+        (tmp_path / "odd.jsonl").write_text('{"messages": "hello"}')
         monkeypatch.chdir(tmp_path)
         with pytest.raises(UserError, match=said):
             run.export("o.jsonl", shape=shape, mix=mix)

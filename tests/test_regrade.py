@@ -754,17 +754,20 @@ def test_rounds_say_what_each_brought_and_cost(tmp_path: Path) -> None:
             round=0, attempts=3, mean_score=pytest.approx(1 / 3), accepted=1, gained=1,
             growth_chars=None, critic_gain=None, calls=6, tokens=72, cost_usd=pytest.approx(0.06),
             accepted_share=pytest.approx(1 / 3), tokens_per_gained=72.0,
-            cost_per_gained=pytest.approx(0.06),
+            cost_per_gained=pytest.approx(0.06), revisions=0, repaired=0,
+            marks={"right": pytest.approx(1 / 3)},
         ),
         figures(
             round=1, attempts=2, mean_score=0.5, accepted=1, gained=1, fixed=1, unchanged_bad=1,
             critic_gain=0.5, calls=4, tokens=48, cost_usd=pytest.approx(0.04), accepted_share=0.5,
-            tokens_per_gained=48.0, cost_per_gained=pytest.approx(0.04),
+            tokens_per_gained=48.0, cost_per_gained=pytest.approx(0.04), revisions=2, repaired=1,
+            marks={"right": 0.5},
         ),
         figures(
             round=2, attempts=1, mean_score=0.0, accepted=0, gained=0, unchanged_bad=1,
             critic_gain=0.0, calls=2, tokens=24, cost_usd=pytest.approx(0.02), accepted_share=0.0,
-            tokens_per_gained=None, cost_per_gained=None,
+            tokens_per_gained=None, cost_per_gained=None, revisions=1, repaired=0,
+            marks={"right": 0.0},
         ),
     ]  # fmt: skip
 
@@ -889,6 +892,8 @@ def test_diff_and_rounds_are_told_as_tables(tmp_path: Path, capsys: Any) -> None
     assert out.splitlines()[4:] == [
         "revision 1: 1 of 2 items become acceptable, 48 tokens each, 0.0400 USD each",
         "revision 2: 0 of 1 items become acceptable",
+        "right: 0.33 → 0.50 → 0.00",
+        "repaired: 1 of 2 accepted items were refused at first (50%)",
     ]
     out, _ = cli(capsys, "rounds", store, "--grading", 1)
     assert "1 that were good are not any more" in out

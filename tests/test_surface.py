@@ -109,6 +109,12 @@ def test_langgraph_json_names_compiled_graphs_that_draw_and_describe_themselves(
         assert found.graph.get_context_jsonschema() is not None
 
 
+def test_langgraph_takes_its_own_file() -> None:
+    from langgraph_cli.config import validate_config_file
+
+    assert validate_config_file(ROOT / "langgraph.json")["graphs"]
+
+
 def test_every_packaged_recipe_stands_in_langgraph_json() -> None:
     from agentloop.recipes import packaged
 

@@ -32,8 +32,10 @@ class Vote(NamedTuple):
     """What several answers come to."""
 
     members: tuple[int, ...]
-    """Places of the answers of the largest group; the earlier of two that are equally large."""
+    """Places of the answers of the largest group."""
     total: int
+    tied: bool = False
+    """Whether another group is as large."""
 
     @property
     def share(self) -> float:
@@ -47,8 +49,8 @@ class Vote(NamedTuple):
 
     @property
     def scattered(self) -> bool:
-        """Whether no two agree."""
-        return len(self.members) < 2
+        """Whether there is no plurality: no two agree, or two groups are equally large."""
+        return len(self.members) < 2 or self.tied
 
 
 def plurality(answers: Sequence[str]) -> Vote:
@@ -61,7 +63,8 @@ def plurality(answers: Sequence[str]) -> Vote:
         else:
             home.append(place)
     largest = max(groups, key=len) if groups else []
-    return Vote(tuple(largest), len(answers))
+    tied = sum(len(group) == len(largest) for group in groups) > 1
+    return Vote(tuple(largest), len(answers), tied)
 
 
 def agree(one: str, other: str) -> bool:

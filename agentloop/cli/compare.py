@@ -97,7 +97,8 @@ def rounds(store: str, run_name: str | None, grading: int, as_json: bool) -> Non
     if as_json:
         click.echo(json.dumps([line.as_dict() for line in found]))
         return
-    click.echo("\n".join([*_table(found), *(_worth(line) for line in found[1:])]))
+    told = [*_table(found), *(_worth(line) for line in found if line.revisions)]
+    click.echo("\n".join([*told, *_by_criterion(found), *_repaired(found)]))
 
 
 def _table(found: Sequence[Round]) -> list[str]:
@@ -122,6 +123,27 @@ def _cell(name: str, value: float | None) -> str:
     if name == "mean_score":
         return f"{value:.3f}"
     return f"{value:.4f}" if name == "cost_usd" else f"{value:,}"
+
+
+def _by_criterion(found: Sequence[Round]) -> list[str]:
+    """Return how each criterion's mean mark goes from round to round."""
+    if len(found) < 2 or not any(line.revisions for line in found):
+        return []
+    names = dict.fromkeys(name for line in found for name in line.marks)
+    return [
+        f"{plain(name)}: "
+        + " → ".join("-" if name not in r.marks else f"{r.marks[name]:.2f}" for r in found)
+        for name in names
+    ]
+
+
+def _repaired(found: Sequence[Round]) -> list[str]:
+    """Return how many of the accepted were wrong at first."""
+    accepted, repaired = sum(r.gained for r in found), sum(r.repaired for r in found)
+    if not accepted or not any(line.revisions for line in found):
+        return []
+    share = f"{repaired / accepted:.0%}"
+    return [f"repaired: {repaired} of {accepted} accepted items were refused at first ({share})"]
 
 
 def _worth(line: Round) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,14 @@ def recipes(context: click.Context) -> None:
 def calls_of(recipe: Any) -> str:
     """Return what an item costs in calls, by a critic that writes its marks."""
     said = f"{recipe.calls} calls"
-    return (
-        f"{said}, and for each of up to {recipe.max_rounds} revisions more"
-        if (recipe.max_rounds)
-        else said
+    if not recipe.max_rounds:
+        return said
+    each = (
+        "of a revision"
+        if recipe.max_rounds == 1
+        else f"of each of up to {recipe.max_rounds} revisions"
     )
+    return f"{said} and those {each}"
 
 
 @recipes.command()
@@ -73,11 +77,12 @@ def init(directory: str, name: str) -> None:
         if (source := folder.find(file)) is not None:
             files[prompts / file] = source  # type: ignore[assignment]  # a packaged file reads alike
     for path in files:
-        if path.exists():
+        if os.path.lexists(path):
             raise UserError(f"`{path}` exists already and is left alone: name another directory")
     for path, source in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+        with path.open("x", encoding="utf-8") as copied:
+            copied.write(source.read_text(encoding="utf-8"))
     click.echo(f"{len(files)} files in {target}; run yours:", err=True)
     click.echo(
         f"agentloop run {target / found.recipe.name}.py --seeds FILE --store FILE.duckdb", err=True

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from agentloop.plain import plain
+
+if TYPE_CHECKING:
+    from agentloop.runner import Run
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -176,13 +179,10 @@ _WAY_ON = {
 }
 
 
-def _evidence(result: Any) -> list[str]:
+def _evidence(result: Run) -> list[str]:
     """Return what speaks for the grades; nothing where no item was settled."""
     settled = result.counts["accepted"] + result.counts["rejected"]
-    if not settled:
-        return []
-    evidence = result.evidence()
-    return [*evidence.lines(), *filter(None, [evidence.costs.line])]
+    return result.evidence().lines() if settled else []
 
 
 def _next_step(result: Any) -> str:

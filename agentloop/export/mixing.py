@@ -24,6 +24,8 @@ KEYS = {
     "preference": ("prompt", "chosen", "rejected"),
 }
 """What a real example must have to stand among made ones of a shape."""
+_TEXTS = {"prompt_completion": ("prompt", "completion")}
+"""What is plain text among them; all else is a list of messages."""
 
 
 @dataclass
@@ -73,5 +75,17 @@ class Mixture:
             missing = [k for k in KEYS[shape] if not isinstance(row, Mapping) or k not in row]
             if missing:
                 raise UserError(f"{place} has no `{missing[0]}`, which the shape `{shape}` needs")
+            for key in KEYS[shape]:
+                if key not in _TEXTS.get(shape, ()) and not _talk(row[key]):
+                    raise UserError(
+                        f"{place}: `{key}` is no list of messages with role and content"
+                    )
             options = orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
             yield orjson.dumps({"item": None, "agentloop": None, **row}, option=options)
+
+
+def _talk(value: object) -> bool:
+    """Whether a value is a conversation."""
+    return isinstance(value, list) and all(
+        isinstance(turn, Mapping) and {"role", "content"} <= turn.keys() for turn in value
+    )

@@ -10,7 +10,7 @@ breaks. A critic that revisions please, while a held-out auditor finds them no b
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from statistics import fmean
@@ -35,6 +35,10 @@ class Round:
     accepted: int
     gained: int
     """Items of which this is the first accepted attempt."""
+    revisions: int
+    """Attempts that revise another one; candidates that stand side by side revise none."""
+    repaired: int
+    """Items of which this is the first accepted attempt, and a revision."""
     fixed: int
     broken: int
     unchanged_good: int
@@ -52,6 +56,8 @@ class Round:
     tokens: int
     cost_usd: float | None
     """What its calls cost in the run, the auditor's apart; None when that is unknown."""
+    marks: Mapping[str, float]
+    """Mean value of the marks by criterion, 0..1: what one gains another may lose."""
 
     @property
     def accepted_share(self) -> float | None:
@@ -84,6 +90,8 @@ class _Tried(NamedTuple):
     audit: float | None
     alike: bool
     """Whether auditor and critic went by one rubric."""
+    marks: str | None
+    """The grade's, as JSON."""
 
 
 class _Spent(NamedTuple):
@@ -97,6 +105,9 @@ class _Sums:
     attempts: int = 0
     accepted: int = 0
     gained: int = 0
+    revisions: int = 0
+    repaired: int = 0
+    marks: dict[str, list[float]] = field(default_factory=dict)
     moves: dict[tuple[bool, bool], int] = field(default_factory=dict)
     """By whether the parent was accepted, and whether the attempt is."""
     scores: list[float] = field(default_factory=list)
@@ -125,7 +136,7 @@ def _tried(connection: duckdb.DuckDBPyConnection, run: str, grading: int) -> Ite
     cursor = connection.execute(
         "SELECT e.item, a.round, a.parent, a.candidate, coalesce(g.accepted, false), "
         "CAST(g.grade->>'score' AS DOUBLE), d.score, "
-        "coalesce(g.grade->>'rubric' = d.grade->>'rubric', false) FROM examples e "
+        "coalesce(g.grade->>'rubric' = d.grade->>'rubric', false), g.grade->'marks' FROM examples e "
         "JOIN attempts a ON a.run = e.run AND a.item = e.item AND a.opening = e.opening "
         "LEFT JOIN grades g ON g.run = a.run AND g.item = a.item AND g.opening = a.opening "
         "AND g.round = a.round AND g.grading = e.grading "
@@ -165,7 +176,12 @@ def _add(sums: dict[int, _Sums], tried: Sequence[_Tried]) -> None:
         into = sums.setdefault(attempt.round, _Sums())
         into.attempts += 1
         into.accepted += attempt.accepted
-        into.gained += attempt.accepted and not good
+        first = attempt.accepted and not good
+        into.gained += first
+        into.revisions += parent is not None
+        into.repaired += first and parent is not None
+        for mark in json.loads(attempt.marks or "[]"):
+            into.marks.setdefault(mark["criterion"], []).append(mark["value"])
         good = good or attempt.accepted
         if attempt.score is not None:
             into.scores.append(attempt.score)
@@ -203,6 +219,8 @@ def _round(number: int, sums: _Sums, spent: _Spent) -> Round:
         mean_score=_mean(sums.scores),
         accepted=sums.accepted,
         gained=sums.gained,
+        revisions=sums.revisions,
+        repaired=sums.repaired,
         fixed=moves.get((False, True), 0),
         broken=moves.get((True, False), 0),
         unchanged_good=moves.get((True, True), 0),
@@ -215,4 +233,5 @@ def _round(number: int, sums: _Sums, spent: _Spent) -> Round:
         calls=spent.calls,
         tokens=spent.tokens,
         cost_usd=spent.cost_usd,
+        marks={name: fmean(values) for name, values in sums.marks.items()},
     )

@@ -47,7 +47,8 @@ def test_these_do_not(one: str, other: str) -> None:
 def test_the_largest_group_wins_and_the_earlier_of_two() -> None:
     vote = plurality(["4", "8", "8.0", "80", "Answer: 8"])
     assert (vote.members, vote.share) == ((1, 2, 4), 0.6)
-    assert plurality(["1", "2", "2", "1"]).members == (0, 3)
+    assert plurality(["1", "2", "2", "1"]).scattered  # no plurality
+    assert not plurality(["1", "2", "2", "3"]).scattered
 
 
 def test_all_none_and_nothing() -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import agentloop as al
+from agentloop.cli import run_cli
 from agentloop.models.base import Request
 from agentloop.recipes import find_recipe
+from agentloop.store.rounds import rounds
 from tests.recipes.acting import actor, exported, items, last, marked, played
 
 SEED = {"question": "What do 3 pens at 2 euros and 2 books at 7 euros cost?", "answer": "20"}
@@ -74,3 +77,14 @@ def test_neither_answerer_nor_critic_sees_the_seed_s_own_answer(tmp_path: Path) 
     played(tmp_path, "best_of_n", player, [{**SEED, "answer": "GOLD"}])
     assert not any("GOLD" in m["content"] for r in player.requests for m in r.messages)
     assert not any("agreement" in last(r) for r in player.requests)
+
+
+def test_answers_side_by_side_are_no_revisions(tmp_path: Path, capsys: Any) -> None:
+    run = played(tmp_path, "best_of_n", model(), [SEED])
+    found = rounds(al.Store(run.store))
+    assert len(found) > 1
+    assert [line.revisions for line in found] == [0] * len(found)
+    assert run_cli(["rounds", str(run.store)]) == 0
+    out = capsys.readouterr().out
+    assert "revision" not in out
+    assert "repaired" not in out

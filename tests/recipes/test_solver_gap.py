@@ -88,7 +88,7 @@ def test_a_gap_of_the_margin_is_enough(tmp_path: Path) -> None:
 def test_a_weak_solution_that_nobody_could_read_is_no_gap(tmp_path: Path) -> None:
     (item,) = items(play(tmp_path, cast(ALL, "no JSON at all")))
     assert item.verdict
-    assert item.verdict.verdict == "rejected"
+    assert (item.verdict.verdict, item.verdict.reason) == ("ungradable", "judge_unreadable")
 
 
 def test_the_rubric_is_written_before_anybody_solves_and_judges_both(tmp_path: Path) -> None:
