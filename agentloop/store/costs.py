@@ -68,7 +68,8 @@ def read_costs(connection: duckdb.DuckDBPyConnection, run: str) -> Costs:
     """Return what a run cost."""
     ((made, new, door),) = connection.execute(
         "SELECT count(*) FILTER (reason IS DISTINCT FROM 'too_deep'), "
-        "count(*) FILTER (verdict = 'accepted'), count(*) FILTER (verdict = 'rejected' AND list_contains($door, reason)) "
+        "count(*) FILTER (verdict = 'accepted'), "
+        "count(*) FILTER (verdict = 'rejected' AND list_contains($door, reason)) "
         "FROM examples WHERE run = $run AND grading = 0",
         {"run": run, "door": list(DOOR)},
     ).fetchall()
