@@ -12,10 +12,11 @@ item, the store, other items, caps, progress.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 from langgraph.graph import END, START, StateGraph
+from typing_extensions import TypedDict
 
 from agentloop.nodes import Nodes
 from agentloop.records import Json
@@ -65,16 +66,28 @@ def opening(recipe: Served, nodes: Nodes, then: str) -> StateGraph[Any, Any, Any
     return graph
 
 
-def unless_settled(node: str) -> Callable[[State], str]:
+class Settled(TypedDict, total=False):
+    """What the ways of an item depend on; LangGraph copies no more for them than they name."""
+
+    verdict: Json | None
+
+
+class Checked(Settled, total=False):
+    """What the way after the checks depends on."""
+
+    checks: list[Json]
+
+
+def unless_settled(node: str) -> Callable[[Settled], Awaitable[str]]:
     """Return the way of an item: to a node, or to the end once it has a verdict."""
 
-    def settled_or_on(state: State) -> str:
+    async def settled_or_on(state: Settled) -> str:  # LangGraph runs what is not async in a thread
         return END if state.get("verdict") else node
 
     return settled_or_on
 
 
-def after_check(state: State) -> Literal["grade", "revise", "__end__"]:
+async def after_check(state: Checked) -> Literal["grade", "revise", "__end__"]:
     """Spare the judge when a veto failed."""
     if state.get("verdict"):
         return "__end__"

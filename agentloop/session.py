@@ -291,6 +291,7 @@ class Session:
             {"item": owed.item, "seed": owed.seed.fields, "inputs": inputs},
             context=Context(agents=agents, max_rounds=rounds),
             config={"recursion_limit": recursion_limit(rounds, self._steps)},
+            output_keys=["verdict", "attempts"],
         )
         verdict = Verdict.model_validate(state["verdict"])
         attempts += [Attempt.model_validate(a) for a in state.get("attempts", [])]
