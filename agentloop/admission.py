@@ -21,11 +21,15 @@ from agentloop.novelty.near import Near
 from agentloop.records import Reason, Verdict, digest
 
 
-class Index(Protocol):
-    """Texts by item, and the nearest of them: `NearIndex`, `SemanticIndex`."""
+class Known(Protocol):
+    """Texts that an item must not come near."""
 
     def nearest(self, text: str) -> Near | None:
         """Return a text that is near, or None."""
+
+
+class Index(Known, Protocol):
+    """Texts by item, and the nearest of them: `NearIndex`, `SemanticIndex`."""
 
     def add(self, item: str, text: str) -> None:
         """Hold one more text."""
@@ -39,7 +43,7 @@ class Rules:
     real_share: float = 0.0
     """At least this share of the accepted items is made from a seed that people wrote."""
     contamination: Contamination | None = None
-    indexes: Sequence[Index] = ()
+    indexes: Sequence[Known] = ()
     """Of what was accepted, and of what is to stay apart from it."""
     growing: Sequence[Index] = field(default=())
     """Those of `indexes` that take in what is accepted."""
@@ -53,6 +57,8 @@ class Applicant:
     messages: Sequence[dict[str, str]] = ()
     text: str = ""
     """What must be new about it."""
+    parts: Sequence[str] = ()
+    """Every text of it besides its messages."""
     real: bool = True
     """Whether its seed was written by people."""
 
@@ -93,11 +99,23 @@ class Admission:
         self._made += not applicant.real
         return verdict, print_
 
+    def has_room(self, made: int = 0) -> bool:
+        """Whether an item of a made seed may be accepted, and so many more of them before it."""
+        real, all_in = self.accepted - self._made, self.accepted + made + 1
+        return real >= round(self._rules.real_share * all_in, 9)  # 0.07 × 100 is above 7
+
+    @property
+    def crowded(self) -> str:
+        """Why an item of a made seed has no room."""
+        share = f"{self._rules.real_share:.0%}"
+        return f"{share} of what is accepted must come from people's own text"
+
     def _refused(self, applicant: Applicant, print_: str) -> tuple[Reason, str] | None:
         rules = self._rules
         if rules.contamination is not None:
-            found = rules.contamination.find(applicant.item, applicant.text)
-            if found is not None:
+            said = [message["content"] for message in applicant.messages]
+            parts = (*said, *applicant.parts, applicant.text)
+            if (found := rules.contamination.find("\n".join(said), parts)) is not None:
                 return "contaminated", str(found)
         if (twin := self._known.get(print_, applicant.item)) != applicant.item:
             return "duplicate", f"the same as item {twin}"
@@ -105,10 +123,8 @@ class Admission:
             near = index.nearest(applicant.text)
             if near and near.item != applicant.item:  # an index may know more than the store
                 return "too_similar", f"{near.measure} {near.similarity:.2f} with {near.item}"
-        real = self.accepted - self._made
-        if not applicant.real and real < rules.real_share * (self.accepted + 1):
-            share = f"{rules.real_share:.0%}"
-            return "over_quota", f"{share} of what is accepted must come from people's own text"
+        if not applicant.real and not self.has_room():
+            return "over_quota", self.crowded
         if rules.target is not None and self.accepted >= rules.target:
             return "over_target", "good, but the target was reached"
         return None

@@ -16,6 +16,7 @@ Tempering takes each share to a power and makes them sum to 1 again: .7 lifts th
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from agentloop.records import Json
 from agentloop.seeds import rows_of
 
 MOST = 10_000  # values of one attribute
+_NAME = re.compile(r"[\w-]+(?: [\w-]+)*")
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,10 @@ def read_attributes(given: Mapping[str, Any]) -> Attributes:
 
 
 def _shares(name: str, said: Any) -> dict[str, float]:
+    if not _NAME.fullmatch(name):
+        raise SettingsError(
+            f"attribute {name!r}: a name has letters, digits, `_`, `-` and single spaces between them"
+        )
     temper = 1.0
     if isinstance(said, Mapping) and "from" in said:
         temper = said.get("temper", 1.0)

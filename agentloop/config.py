@@ -127,9 +127,14 @@ class Settings(BaseModel):
     attributes: dict[str, Any] = {}
     """What items are to differ in; see `agentloop.attributes`."""
     quota: str = ""
-    """The attribute whose shares are kept exactly: no value gets more accepted items than planned."""
+    """The attribute whose shares of `accept` are kept, to the item: no value gets more than planned."""
     novelty: Literal["near", "semantic", "exact"] = "near"
-    """What makes an accepted item's copy: nearly the same words, the same meaning too, only the same."""
+    """What makes an accepted item's copy: nearly the same words, the same meaning too, only the same.
+
+    `near` and `semantic` compare with the run's own items, with those of the recipe's other runs in the
+    store, and with the texts of `novel_to`; `exact` with the run's own alone. By meaning each of the
+    three is compared as far as its newest 20,000 texts.
+    """
     novel_to: tuple[str, ...] = ()
     """Files of texts that accepted items must not come near either."""
     decontaminate: tuple[str, ...] = ()
@@ -141,7 +146,10 @@ class Settings(BaseModel):
     max_depth: int = Field(default=2, ge=1)
     """Generations that an item may be away from what people wrote."""
     real_share: float = Field(default=0.5, ge=0, le=1)
-    """At least this share of the accepted items is made from a seed that people wrote."""
+    """At least this share of the accepted items is made from a seed that people wrote.
+
+    Made seeds wait until enough of the others were accepted; those left over cost no call.
+    """
     verbalise: int = Field(default=0, ge=0, le=20)
     """Drafts that the generator writes at once, with their probabilities; one is taken at random."""
     map: dict[str, str] = {}

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from agentloop.attributes import Attributes, stratum_of
+from agentloop.errors import SettingsError
 from agentloop.novelty.lineage import mark
 from agentloop.plan import Plan
 from agentloop.records import Json, digest
@@ -32,9 +33,15 @@ class Strata:
     """What became of items, by the values of their attributes."""
 
     def __init__(self, attributes: Attributes, quota: str, accept: int | None):
+        """Raises SettingsError for a quota of a number that nobody said."""
+        if quota and accept is None:
+            raise SettingsError(
+                f"`quota`: the shares of `{quota}` are kept of the accepted items: say how many, as in "
+                "`--accept 100`"
+            )
         self._attributes = attributes
         self._quota = quota
-        self._accept = accept
+        self._rooms = _rooms(attributes.plan[quota], accept) if quota and accept else {}
         self._settled: Counter[tuple[str, str]] = Counter()
         self._accepted: Counter[tuple[str, str]] = Counter()
         self._open: Counter[tuple[str, str]] = Counter()
@@ -44,16 +51,19 @@ class Strata:
         """Count an item that is on its way."""
         self._open.update(stratum_of(inputs).items())
 
-    def ended(self, inputs: Json, accepted: bool, *, begun: bool = True) -> None:
-        """Count a settled item."""
-        values = list(stratum_of(inputs).items())
+    def ended(self, inputs: Json, accepted: bool) -> None:
+        """Count an item that was on its way and is settled."""
+        self.left(inputs)
+        self.settled(stratum_of(inputs), accepted)
+
+    def settled(self, drawn: Mapping[str, str], accepted: bool, items: int = 1) -> None:
+        """Count settled items that were drawn alike."""
+        values = dict.fromkeys(drawn.items(), items)
         self._settled.update(values)
-        self._all[0] += 1
-        if begun:
-            self._open.subtract(values)
+        self._all[0] += items
         if accepted:
             self._accepted.update(values)
-            self._all[1] += 1
+            self._all[1] += items
 
     def left(self, inputs: Json) -> None:
         """Forget an item that was begun and left without a verdict."""
@@ -62,9 +72,9 @@ class Strata:
     def full(self, inputs: Json) -> str:
         """Return why one more accepted item of this stratum is too many; empty where it is not."""
         value = stratum_of(inputs).get(self._quota)
-        if value is None or self._accept is None:
+        if value is None or not self._rooms:
             return ""
-        room = self._room(value)
+        room = self._rooms.get(value, 0)
         return (
             f"{room} items of {self._quota} `{value}` were planned"
             if (self._accepted[self._quota, value] >= room)
@@ -73,12 +83,10 @@ class Strata:
 
     def lacking(self) -> Mapping[str, Mapping[str, float]]:
         """Return the weights by which to draw so that every quota is met."""
-        if not self._quota or self._accept is None:
-            return {}
         wanted = {}
-        for value in self._attributes.plan[self._quota]:
+        for value, room in self._rooms.items():
             at = (self._quota, value)
-            missing = self._room(value) - self._accepted[at]
+            missing = room - self._accepted[at]
             wanted[value] = max(0.0, missing / self._rate(at) - self._open[at])
         if not any(wanted.values()):
             return {}
@@ -92,13 +100,19 @@ class Strata:
             for at in stratum_of(inputs).items()
         )
 
-    def _room(self, value: str) -> int:
-        assert self._accept is not None
-        return -int(-self._accept * self._attributes.plan[self._quota][value] // 1)
-
     def _rate(self, at: tuple[str, str]) -> float:
         """Return the share of such items that is accepted, by a cautious guess at first."""
         return (self._accepted[at] + 1) / (self._settled[at] + 2)
+
+
+def _rooms(shares: Mapping[str, float], accept: int) -> dict[str, int]:
+    """Return how many items of each value make up `accept`, by the largest remainder (Hamilton)."""
+    wanted = {value: round(accept * share, 9) for value, share in shares.items()}
+    rooms = {value: int(exact) for value, exact in wanted.items()}
+    by_rest = sorted(wanted, key=lambda value: rooms[value] - wanted[value])
+    for value in by_rest[: accept - sum(rooms.values())]:
+        rooms[value] += 1
+    return rooms
 
 
 class Pool:

@@ -2,20 +2,25 @@
 
 Enters: a plan and its store. Leaves: items without a verdict, those begun before first, each with its
 journaled replies at hand. Refuses to know: graphs, targets, how an item ends.
+
+An item of a made seed waits until there is room for it among those of real ones, so that none is paid
+for that cannot be accepted. Some wait at hand; those beyond are met again on a further walk.
 """
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections import deque
-from collections.abc import Iterator
-from itertools import islice
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from agentloop.errors import StoreError
+from agentloop.novelty.lineage import depth_of
 from agentloop.plan import Plan, check_identity
 from agentloop.records import Json, Seed, digest
+from agentloop.store.files import StoreBusy
 from agentloop.store.journal import RunJournal
 from agentloop.store.resume import (
     Earlier,
@@ -25,9 +30,19 @@ from agentloop.store.resume import (
     inputs_of,
     opened_again,
     read_earlier,
+    settled_as,
 )
-from agentloop.store.taken import Taken, read_standing, read_taken
-from agentloop.store.writer import Writer
+from agentloop.store.taken import (
+    Standing,
+    Stratum,
+    Taken,
+    accepted_names,
+    read_others,
+    read_standing,
+    read_strata,
+    read_taken,
+)
+from agentloop.store.writer import LAST_PATIENCE, Writer
 
 if TYPE_CHECKING:
     import duckdb
@@ -35,6 +50,10 @@ if TYPE_CHECKING:
 DRAWN_BY = ("draw", "seed", "attributes", "generator.mix", "verbalise")
 """What of a run's identity decides what its items take from outside."""
 BATCH = 256  # items whose journaled replies are looked up together
+HELD = 5000  # items of made seeds that wait at hand
+
+Room = Callable[[int], bool]
+"""`room(made)`: whether an item of a made seed may begin while so many of them are on their way."""
 
 
 class Feed:
@@ -51,15 +70,47 @@ class Feed:
             self.earlier = self._read(connection)
             self.standing = read_standing(connection, plan.run)
         self.new = self.earlier.identity is None
-        self.settled = {item for item, *_ in self.earlier.verdicts}
         self._items = self._walk()
+        self._late = self._met_again()
+        self._held: deque[Owed] = deque()
+        self._passed: set[str] = set()
+        """Items of made seeds that are met again on a further walk."""
+        self._open: dict[str, bool] = {}
+        """Items that were handed out and have not ended: whether their seed was made."""
         self._ready: deque[Owed] = deque()
         self._taking = asyncio.Lock()
 
-    def taken(self) -> Iterator[Taken]:
-        """Yield the settled items of earlier sessions, in the order settled."""
+    def strata(self) -> list[Stratum]:
+        """Return the settled items of earlier sessions by what they were drawn with."""
         with self._writer.reading() as connection:
-            yield from read_taken(connection, self._plan.run)
+            return read_strata(connection, self._plan.run, sorted(self._again))
+
+    def others(self) -> Mapping[str, Standing]:
+        """Return what other runs of the recipe have accepted that this one shares no items with."""
+        plan = self._plan
+        with self._writer.reading() as connection:
+            return read_others(connection, plan.run, plan.found.recipe.name, plan.parent)
+
+    def names(self, run: str) -> list[str]:
+        """Return what a run has accepted until now, in the order settled."""
+        self._fold()
+        with self._writer.reading() as connection:
+            return accepted_names(connection, run)
+
+    def taken(self, run: str, items: Sequence[str] | None = None) -> Iterator[Taken]:
+        """Yield what a run has accepted, or those that are named, in the order settled."""
+        with self._writer.reading() as connection:
+            yield from read_taken(connection, run, items)
+
+    def _fold(self) -> None:
+        """Bring what this session has settled into the database; a reader may be in the way."""
+        deadline = time.monotonic() + LAST_PATIENCE
+        while True:
+            try:
+                return self._writer.flush()
+            except StoreBusy:
+                if time.monotonic() > deadline:
+                    raise
 
     def _read(self, connection: duckdb.DuckDBPyConnection) -> Earlier:
         plan = self._plan
@@ -71,12 +122,13 @@ class Feed:
             self._ancestors = ancestry(connection, plan.parent)
         if self._ancestors:
             self._inherits = self._draws_alike(identity_of(connection, self._ancestors[0]))
-        again = opened_again(connection, plan.run, self._to_open_again(earlier))
-        names = {owed.item for owed in again}
+        again = self._to_open_again(connection, earlier)
+        self._again = {item for item, *_ in again}
         return dataclasses.replace(
             earlier,
-            verdicts=[row for row in earlier.verdicts if row[0] not in names],
-            owed=[*earlier.owed, *again],
+            verdicts=earlier.verdicts - Counter((verdict, reason) for _, verdict, reason in again),
+            settled=earlier.settled - self._again,
+            owed=[*earlier.owed, *opened_again(connection, plan.run, sorted(self._again))],
         )
 
     def _draws_alike(self, parent: Json | None) -> bool:
@@ -88,38 +140,89 @@ class Feed:
         own = self._plan.identity
         return all(parent.get(key) == own.get(key) for key in DRAWN_BY)
 
-    def _to_open_again(self, earlier: Earlier) -> list[str]:
+    def _to_open_again(
+        self, connection: duckdb.DuckDBPyConnection, earlier: Earlier
+    ) -> list[tuple[str, str, str | None]]:
         """Return items that `--retry` names, and as many good ones as a higher target has room for."""
         settings = self._plan.settings
-        if settings.accept is not None and len(earlier.accepted) >= settings.accept:
-            return []
-        retried = [item for item, verdict, _ in earlier.verdicts if verdict in settings.retry]
-        over = [item for item, _, reason in earlier.verdicts if reason == "over_target"]
+        room = None
         if settings.accept is not None:
-            over = over[: settings.accept - len(earlier.accepted)]
-        return retried + over
+            room = settings.accept - len(earlier.accepted)
+            if room <= 0:
+                return []
+        found = settled_as(connection, self._plan.run, "over_target", *settings.retry)
+        over = [row for row in found if row[2] == "over_target"]
+        return [row for row in found if row[2] != "over_target"] + over[:room]
 
     def _walk(self) -> Iterator[Owed]:
         """Yield items without a verdict, those begun before first, until nothing is owed."""
         begun = {owed.item for owed in self.earlier.owed}
         yield from self.earlier.owed
+        for owed in self._sown():
+            if owed.item not in self.earlier.settled and owed.item not in begun:
+                yield owed
+
+    def _met_again(self) -> Iterator[Owed]:
+        """Yield, once the walk has ended, the items that were passed over."""
+        if self._passed:
+            yield from (owed for owed in self._sown() if owed.item in self._passed)
+
+    def _sown(self) -> Iterator[Owed]:
+        """Yield an item for every seed, as often as seeds may be used."""
         settings = self._plan.settings
         with_target = settings.accept or settings.items
         for sample in range(settings.per_seed if with_target else 1):
             for seed in self._plan.seeds:
-                item = item_id(seed, sample)
-                if item not in self.settled and item not in begun:
-                    yield Owed(item, seed, sample)
+                yield Owed(item_id(seed, sample), seed, sample)
 
-    async def take(self) -> Owed | None:
-        """Return the next item; None when there is none left."""
+    async def take(self, room: Room) -> Owed | None:
+        """Return the next item; None when there is none, or none yet: see `waits`."""
         async with self._taking:
             if not self._ready:
-                batch = list(islice(self._items, BATCH if self._replays else 1))
-                if self._replays and batch:
+                batch = self._pull(BATCH if self._replays else 1, room)
+                if self._replays and batch and not batch[0].crowded:
                     batch = await asyncio.to_thread(self._look_up, batch)
                 self._ready.extend(batch)
             return self._ready.popleft() if self._ready else None
+
+    @property
+    def waits(self) -> bool:
+        """Whether there are items that wait for others to end."""
+        return bool(self._held)
+
+    def ended(self, owed: Owed) -> None:
+        """Take note that an item is no longer on its way."""
+        self._open.pop(owed.item, None)
+
+    def _pull(self, most: int, room: Room) -> list[Owed]:
+        """Take items from those that wait and from the walk, as far as there is room for them."""
+        batch: list[Owed] = []
+        while len(batch) < most:
+            if self._held and room(sum(self._open.values())):
+                owed = self._held.popleft()
+            elif (further := next(self._items, None)) is not None:
+                owed = further
+                if is_made(owed) and not room(sum(self._open.values())):
+                    self._hold(owed)
+                    continue
+            elif not self._held and (late := next(self._late, None)) is not None:
+                self._held.append(late)
+                continue
+            elif self._held and not self._open:
+                batch.append(self._held.popleft()._replace(crowded=True))
+                continue
+            else:
+                break
+            self._open[owed.item] = is_made(owed)
+            batch.append(owed)
+        return batch
+
+    def _hold(self, owed: Owed) -> None:
+        """Let an item wait, at hand or for a further walk; one begun before is on no walk."""
+        if len(self._held) < HELD or owed.inputs is not None:
+            self._held.append(owed)
+        else:
+            self._passed.add(owed.item)
 
     def give_back(self, owed: Owed) -> None:
         """Take back an item that was not begun."""
@@ -143,3 +246,8 @@ class Feed:
 def item_id(seed: Seed, sample: int) -> str:
     """Return an item's name, from its seed's content and sample index: 12 hex digits."""
     return digest([seed.id, sample], 6)
+
+
+def is_made(owed: Owed) -> bool:
+    """Whether an item's seed was not written by people."""
+    return depth_of(owed.seed.fields, {}) > 1

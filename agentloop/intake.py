@@ -9,41 +9,37 @@ strata that lack) and what may still be accepted (copies, quotas, the target).
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from agentloop.admission import Admission, Applicant, Index, Rules
+from agentloop.admission import Admission, Applicant, Index, Known, Rules
+from agentloop.attributes import stratum_of
 from agentloop.drawing import Drawer, Pool, Strata
-from agentloop.errors import AgentloopError, StoreError, boundary
-from agentloop.novelty.contamination import Contamination, read_texts
+from agentloop.feed import Feed, is_made
+from agentloop.novelty.contamination import Contamination, read_texts, texts_in
+from agentloop.novelty.kept import KeptIndex
 from agentloop.novelty.lineage import depth_of
-from agentloop.novelty.near import NearIndex, Stamp
-from agentloop.novelty.semantic import SemanticIndex
-from agentloop.novelty.shelf import DamagedIndex, discard
+from agentloop.novelty.near import Near, NearIndex
+from agentloop.novelty.semantic import LIMIT, SemanticIndex
 from agentloop.plan import Plan
 from agentloop.records import Attempt, Json, Verdict, digest
 from agentloop.store.files import Files
-from agentloop.store.resume import Earlier, Owed
-from agentloop.store.taken import Standing, Taken
+from agentloop.store.resume import Owed
+from agentloop.store.taken import Taken
 from agentloop.variety import REFED, Variety
+from agentloop.verdicts import failure
 
-TakenOf = Callable[[], Iterable[Taken]]
+OPENED = 64  # indexes of other runs that are open at once, each of five files
+
+Note = Callable[[str], None]
 
 
 class Intake:
     """The serial meeting place of one run's items."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        earlier: Earlier,
-        standing: Standing,
-        taken: TakenOf,
-        variety: Variety | None = None,
-    ):
-        """`standing` says what is accepted, `taken` reads the settled items of earlier sessions.
+    def __init__(self, plan: Plan, feed: Feed, note: Note, variety: Variety | None = None):
+        """Take up what earlier sessions settled, as far as later items depend on it.
 
-        They are read where later items depend on them, or an index does not hold what was accepted.
+        `note` says to those who watch that something takes a while. Raises SettingsError.
         """
         self._plan = plan
         recipe, settings = plan.found.recipe, plan.settings
@@ -52,26 +48,38 @@ class Intake:
         if recipe.pool is not None:
             self._pool = Pool(*recipe.pool, (seed.fields for seed in plan.seeds))
         self._drawer = Drawer(plan, self._strata, self._pool)
-        known, growing = _indexes(plan)
+        shelf = _Shelf(plan, feed, note)
+        self._kept = shelf.kept
         rules = Rules(
             target=settings.accept,
             real_share=settings.real_share,
             contamination=_contamination(plan),
-            indexes=(*known, *growing),
-            growing=growing,
+            indexes=(*shelf.known, *shelf.growing),
+            growing=shelf.growing,
         )
-        self._admission = Admission(rules, earlier.accepted, standing.made)
-        self._growing = growing
+        self._admission = Admission(rules, feed.earlier.accepted, feed.standing.made)
+        self.has_room = self._admission.has_room
         self._variety = variety
-        watched = variety is not None and standing.items <= REFED
-        behind = standing.items and any(_stamp(index) != standing.stamp for index in growing)
-        if standing.settled and (plan.mingles or behind or watched):
-            settled = list(taken())
-            names = [one.item for one in settled if one.accepted]
-            lacking = [(index, _lacking(index, names)) for index in growing]
-            fed = [fed for one in settled if (fed := self._take(one, lacking)) is not None]
-            if variety is not None and watched:
-                variety.refeed(fed)
+        self._take_up(feed)
+
+    def _take_up(self, feed: Feed) -> None:
+        """Take in what earlier sessions settled."""
+        if not feed.earlier.settled:
+            return
+        if self._plan.attributes.plan:
+            for stratum in feed.strata():
+                drawn = stratum_of({"attributes": stratum.attributes})
+                self._strata.settled(drawn, stratum.accepted, stratum.items)
+        watched = self._variety is not None and feed.standing.items <= REFED
+        if self._pool is None and not watched:
+            return
+        fed = []
+        for one in feed.taken(self._plan.run):
+            self._share(one.item, one.candidate, depth_of(one.seed, one.inputs))
+            if watched:
+                fed.append((_told(self._plan, one), one.inputs, _known(one.seed)))
+        if self._variety is not None and watched:
+            self._variety.refeed(fed)
 
     @property
     def accepted(self) -> int:
@@ -86,27 +94,36 @@ class Intake:
         self._strata.begun(inputs)
         return inputs
 
-    def too_deep(self, owed: Owed, inputs: Json) -> Verdict | None:
-        """Return the verdict of an item that is too far from people's text to be worth a call."""
+    def refused(self, owed: Owed, inputs: Json) -> Verdict | None:
+        """Return the verdict of an item that is not worth a call: too far from people, or no room."""
         depth, most = depth_of(owed.seed.fields, inputs), self._plan.settings.max_depth
-        if depth <= most:
-            return None
-        detail = f"{depth} generations away from what people wrote; at most {most} are wanted"
-        return Verdict(verdict="rejected", reason="too_deep", detail=detail)
+        if depth > most:
+            detail = f"{depth} generations away from what people wrote; at most {most} are wanted"
+            return Verdict(verdict="rejected", reason="too_deep", detail=detail)
+        if owed.crowded:
+            detail = self._admission.crowded
+            return Verdict(verdict="rejected", reason="over_quota", detail=detail)
+        return None
 
     def admit(
         self, owed: Owed, inputs: Json, verdict: Verdict, kept: Attempt | None
     ) -> tuple[Verdict, str]:
         """Return an item's final verdict and the fingerprint that it was admitted under."""
+        seed, text = owed.seed.fields, ""
+        if verdict.verdict == "accepted" and kept is not None:
+            try:
+                text = self._text(kept.candidate, seed)
+            except Exception as error:  # a bug in a `novelty` of one's own costs one item
+                verdict, kept = Verdict.model_validate(failure(error)), None
         if verdict.verdict == "accepted" and (why := self._strata.full(inputs)):
             refused = {"verdict": "rejected", "reason": "over_quota", "detail": why}
             verdict = verdict.model_copy(update=refused)
-        seed = owed.seed.fields
         applicant = Applicant(
             item=owed.item,
             messages=kept.messages if kept else (),
-            text=self._text(kept.candidate, seed) if kept else "",
-            real=depth_of(seed, {}) == 1,
+            text=text,
+            parts=tuple(texts_in(kept.candidate)) if kept else (),
+            real=not is_made(owed),
         )
         verdict, fingerprint = self._admission.admit(applicant, verdict)
         accepted = verdict.verdict == "accepted"
@@ -126,39 +143,137 @@ class Intake:
 
     def flush(self) -> None:
         """Let what the indexes hold outlive this process."""
-        for index in self._growing:
-            if isinstance(index, NearIndex):
-                with contextlib.suppress(AgentloopError):  # it can be made anew
-                    index.flush()
+        for index in self._kept:
+            index.flush()
 
     def close(self) -> None:
         """Flush, and let go of the indexes' files."""
-        for index in self._growing:
-            if isinstance(index, NearIndex):
-                with contextlib.suppress(AgentloopError):
-                    index.close()
-
-    def _take(
-        self, one: Taken, lacking: Sequence[tuple[Index, set[str]]]
-    ) -> tuple[str, Json, str] | None:
-        """Take in a settled item; return text, inputs and seed's text of an accepted one."""
-        self._strata.ended(one.inputs, one.accepted, begun=False)
-        if not one.accepted or one.candidate is None:
-            return None
-        self._share(one.item, one.candidate, depth_of(one.seed, one.inputs))
-        text = self._text(one.candidate, one.seed)
-        for index, items in lacking:
-            if one.item in items:
-                index.add(one.item, text)
-        return text, one.inputs, _known(one.seed)
+        for index in self._kept:
+            index.close()
 
     def _share(self, item: str, candidate: Json, depth: int) -> None:
         if self._pool is not None and depth < self._plan.settings.max_depth:
             self._pool.add(item, candidate, depth)
 
     def _text(self, candidate: Json, seed: Json) -> str:
-        """Return what must be new about a candidate."""
-        return self._plan.found.recipe.candidate.model_validate(candidate).novelty(seed)
+        """Return what must be new about a candidate; TypeError where its type returns no text."""
+        text = self._plan.found.recipe.candidate.model_validate(candidate).novelty(seed)
+        if not isinstance(text, str):
+            raise TypeError(f"`novelty` must return a text, not {type(text).__name__}")
+        return text
+
+
+class _OfRun:
+    """The accepted texts of a run, as the store tells them."""
+
+    def __init__(self, plan: Plan, feed: Feed, run: str):
+        self._plan = plan
+        self._feed = feed
+        self._run = run
+
+    def names(self) -> Sequence[str]:
+        return self._feed.names(self._run)
+
+    def texts(self, items: Sequence[str]) -> Iterator[tuple[str, str]]:
+        for one in self._feed.taken(self._run, items) if items else ():
+            yield one.item, _told(self._plan, one)
+
+
+class _Shelf:
+    """The indexes of a run: of what is to stay apart from its own, and of its own."""
+
+    def __init__(self, plan: Plan, feed: Feed, note: Note):
+        self.known: list[Known] = []
+        self.growing: list[Index] = []
+        """Those that take in what is accepted."""
+        self.kept: list[KeptIndex] = []
+        """Those of either that lie in files."""
+        self._plan, self._feed, self._note = plan, feed, note
+        if plan.settings.novelty == "exact":
+            return
+        self.known += self._of_texts()
+        own = _OfRun(plan, feed, plan.run)
+        self.growing.append(self._opened(plan.run, own, feed.standing.stamp))
+        if plan.settings.novelty == "semantic":
+            newest = SemanticIndex()
+            if feed.standing.items:
+                _fill(newest, own.texts(own.names()[-LIMIT:]))
+            self.growing.append(newest)
+        self._add_others()
+
+    def _of_texts(self) -> Iterator[Index]:
+        """Yield indexes of what was there before any run: seeds of the kind, and named files."""
+        texts = list(_before(self._plan))
+        indexes: list[NearIndex | SemanticIndex] = [NearIndex.open(None)]
+        if self._plan.settings.novelty == "semantic":
+            indexes.append(SemanticIndex())
+        for index in indexes if texts else ():
+            _fill(index, texts)
+            yield index
+
+    def _add_others(self) -> None:
+        """Open the indexes of the recipe's other runs; all beyond `OPENED` share one in memory."""
+        semantic = self._plan.settings.novelty == "semantic"
+        rest, newest = NearIndex.open(None), SemanticIndex() if semantic else None
+        room = LIMIT
+        for number, (run, standing) in enumerate(self._feed.others().items()):
+            source = _OfRun(self._plan, self._feed, run)
+            if number < OPENED:
+                self.known.append(_Other(run, self._opened(run, source, standing.stamp)))
+            else:
+                _fill(rest, _named(run, source.texts(source.names())))
+            if newest is not None and room > 0:
+                _fill(newest, _named(run, source.texts(source.names()[-room:])))
+                room -= standing.items
+        self.known += [index for index in (rest, newest) if index is not None and len(index)]
+
+    def _opened(self, run: str, source: _OfRun, stamp: tuple[int, int]) -> KeptIndex:
+        folder = Files(self._plan.store).near / digest(run, 6)
+        self.kept.append(index := KeptIndex(folder, source, stamp, self._note))
+        return index
+
+
+class _Other:
+    """The index of another run: what it finds names the run, whose items have names like ours."""
+
+    def __init__(self, run: str, index: KeptIndex):
+        self._run = run
+        self._index = index
+
+    def nearest(self, text: str) -> Near | None:
+        near = self._index.nearest(text)
+        return near and near._replace(item=_name(self._run, near.item))
+
+
+def _name(run: str, item: str) -> str:
+    return f"item {item} of run `{run}`"
+
+
+def _named(run: str, texts: Iterable[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    return ((_name(run, item), text) for item, text in texts)
+
+
+def _fill(index: Index, texts: Iterable[tuple[str, str]]) -> None:
+    for item, text in texts:
+        index.add(item, text)
+
+
+def _before(plan: Plan) -> Iterator[tuple[str, str]]:
+    if alike := plan.found.recipe.alike:
+        for seed in plan.seeds:
+            yield f"seed {seed.id}", str(seed.fields.get(alike, ""))
+    for file in plan.settings.novel_to:
+        for source, row, text in read_texts(file):
+            yield f"{source} row {row}", text
+
+
+def _told(plan: Plan, one: Taken) -> str:
+    """Return what must be new about an accepted candidate; all it says if it is of another type."""
+    try:
+        candidate = plan.found.recipe.candidate.model_validate(one.candidate)
+        return str(candidate.novelty(one.seed))
+    except Exception:  # another run's, or one's own code has changed since
+        return "\n".join(texts_in(one.candidate))
 
 
 def _known(seed: Json) -> str:
@@ -169,42 +284,3 @@ def _known(seed: Json) -> str:
 def _contamination(plan: Plan) -> Contamination | None:
     files = plan.settings.decontaminate
     return Contamination(text for file in files for text in read_texts(file)) if files else None
-
-
-def _indexes(plan: Plan) -> tuple[tuple[Index, ...], tuple[Index, ...]]:
-    """Return indexes of what is to stay apart from the run's own, and those of its own."""
-    kind, alike = plan.settings.novelty, plan.found.recipe.alike
-    if kind == "exact":
-        return (), ()
-    apart = NearIndex.open(None)
-    if alike:
-        for seed in plan.seeds:
-            apart.add(f"seed {seed.id}", str(seed.fields.get(alike, "")))
-    for file in plan.settings.novel_to:
-        for source, row, text in read_texts(file):
-            apart.add(f"{source} row {row}", text)
-    growing: list[Index] = [_own_index(plan)]
-    if kind == "semantic":
-        growing.append(SemanticIndex())
-    return ((apart,) if len(apart) else ()), tuple(growing)
-
-
-def _own_index(plan: Plan) -> NearIndex:
-    """Return the index of what the run has accepted; one that is damaged is made anew."""
-    folder = Files(plan.store).near / digest(plan.run, 6)
-    with boundary(StoreError, f"`{folder}` cannot be made", OSError):
-        folder.parent.mkdir(exist_ok=True)
-    try:
-        return NearIndex.open(folder)
-    except DamagedIndex:
-        discard(folder)
-        return NearIndex.open(folder)
-
-
-def _lacking(index: Index, items: list[str]) -> set[str]:
-    """Return those of the items that an index does not hold."""
-    return set(index.lacks(items) if isinstance(index, NearIndex) else items)
-
-
-def _stamp(index: Index) -> Stamp | None:
-    return index.stamp if isinstance(index, NearIndex) else None

@@ -108,17 +108,17 @@ class Session:
         """Go on from what the store knows of this run."""
         plan, tally, settings = self._plan, self._tally, self._plan.settings
         earlier = self._feed.earlier
-        for _, verdict, reason in earlier.verdicts:
-            tally.verdicts[verdict] += 1
+        for (verdict, reason), count in earlier.verdicts.items():
+            tally.verdicts[verdict] += count
             if reason:
-                tally.reasons[reason] += 1
-        self._started = len(earlier.verdicts)
+                tally.reasons[reason] += count
+        self._started = earlier.verdicts.total()
         tally.target_kind = "accepted" if settings.accept else "items"
         tally.target = settings.accept or settings.items or plan.seeds.count
         tally.before = tally.done
         for name in ("calls", "requests", "prompt_tokens", "completion_tokens", "cost_usd"):
             setattr(tally, name, earlier.counts.get(name, 0))
-        self._intake = Intake(plan, earlier, self._feed.standing, self._feed.taken, self._variety)
+        self._intake = Intake(plan, self._feed, self._crew.note, self._variety)
         self._last.callback(self._intake.close)
         if settings.budget_usd is not None:
             if tally.cost_usd is None:
@@ -219,12 +219,12 @@ class Session:
                 self._crew.stopped_by = self._crew.stopped_by or why
                 return
             try:
-                taken = await self._feed.take()
+                taken = await self._next()
             except AgentloopError as error:
                 self._crew.stop(error)
                 return
             if taken is None:
-                self._crew.stopped_by = self._crew.stopped_by or "seeds"
+                self._crew.stopped_by = self._why_stop() or "seeds"
                 return
             if why := self._why_stop():  # it took a while
                 self._feed.give_back(taken)
@@ -244,7 +244,18 @@ class Session:
                 return
             finally:
                 self._tally.in_flight -= 1
+                self._feed.ended(taken)
                 self._wake()
+
+    async def _next(self) -> Owed | None:
+        """Return the next item, once there is room for it; None when there is none, or none wanted."""
+        while not self._why_stop():
+            ended = self._ended
+            taken = await self._feed.take(self._intake.has_room)
+            if taken is not None or not self._feed.waits:
+                return taken
+            await ended.wait()
+        return None
 
     def _enough_in_flight(self) -> bool:
         """Whether the items in flight will probably reach the accept target."""
@@ -267,7 +278,7 @@ class Session:
         inputs: Json = {}
         try:
             inputs = self._begin(owed)
-            verdict = self._intake.too_deep(owed, inputs)
+            verdict = self._intake.refused(owed, inputs)
             if verdict is None:
                 verdict = await self._walked(owed, inputs, attempts, watched)
         except (AgentloopError, asyncio.CancelledError):

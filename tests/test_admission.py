@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agentloop.admission import Admission, Applicant, Rules, fingerprint
+from agentloop.novelty.contamination import Contamination
 from agentloop.records import Verdict, VerdictName
 
 ACCEPTED = Verdict(verdict="accepted", round=0, score=0.9)
@@ -73,6 +74,43 @@ def test_two_conversations_share_a_fingerprint_only_when_they_say_the_same(
     one: list[str], other: list[str]
 ) -> None:
     assert (fingerprint(talk(*one)) == fingerprint(talk(*other))) == (one == other)
+
+
+@given(st.lists(st.booleans()), st.sampled_from([0.0, 0.07, 1 / 3, 0.5, 1.0]))
+def test_room_is_told_before_and_kept_at_the_door(real: list[bool], share: float) -> None:
+    door = Admission(Rules(real_share=share))
+    made = 0
+    for number, is_real in enumerate(real):
+        has_room = is_real or door.has_room()
+        applicant = Applicant(str(number), talk(str(number)), real=is_real)
+        verdict, _ = door.admit(applicant, ACCEPTED)
+        assert verdict.reason == (None if has_room else "over_quota")
+        made += not is_real and has_room
+        assert door.accepted - made >= round(share * door.accepted, 9) or not made
+
+
+def test_room_is_kept_for_those_on_their_way() -> None:
+    door = Admission(Rules(real_share=0.07))
+    for number in range(7):
+        door.admit(Applicant(str(number), talk(str(number))), ACCEPTED)
+    assert door.has_room(92)  # 7 of 100
+    assert not door.has_room(93)
+
+
+def test_any_part_that_repeats_a_test_counts_and_names_it() -> None:
+    exam = "A train leaves the old town at noon and arrives in the harbour two hours later."
+    rules = Rules(contamination=Contamination([("exam", 3, exam)]))
+    own = " ".join(f"own{n}" for n in range(60))
+    for applicant in (
+        Applicant("a", talk(exam, own)),
+        Applicant("b", talk("Why?", own), text=exam),
+        Applicant("c", talk("Why?", own), parts=["So.", exam]),
+        Applicant("d", talk("A train leaves the old town at noon and", exam[40:])),
+    ):
+        verdict, _ = Admission(rules).admit(applicant, ACCEPTED)
+        assert verdict.reason == "contaminated"
+        assert "`exam`, row 3" in verdict.detail
+    assert Admission(rules).admit(Applicant("e", talk("Why?", own)), ACCEPTED)[0] == ACCEPTED
 
 
 def test_who_says_it_matters() -> None:

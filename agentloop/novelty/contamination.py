@@ -1,10 +1,13 @@
 """Contamination: candidates that repeat texts which a model shall be tested with.
 
-Enters: named texts, once; then a candidate at a time. Leaves: a `Hit` for each that repeats them, and a
-list of all. Refuses to know: what becomes of the candidate.
+Enters: named texts, once; then a candidate at a time, whole or with its parts. Leaves: a `Hit` for one
+that repeats them. Refuses to know: what becomes of the candidate.
 
-A candidate is contaminated when more than half of its runs of 8 words stand somewhere in the texts
+A text is contaminated when more than half of its runs of 8 words stand somewhere in the texts
 (notes on decontamination). One of less than 8 words is one run, and has to be the whole of a text.
+A candidate is contaminated when it is as a whole, or a part of it that has 8 words: a test's question
+is one also where a long answer of the candidate's own follows. A part of fewer words, as an answer of
+one number is, stands in many a test and says nothing alone.
 Of the texts only 12 bytes for each distinct run are kept: its hash and whose it was first.
 """
 
@@ -41,7 +44,7 @@ class Hit(NamedTuple):
     row: int
     """The row that most of its repeated runs stood in first."""
     share: float
-    """Of the candidate's runs, how many stand in any of the texts, 0..1."""
+    """Of the runs of the candidate or its part, how many stand in any of the texts, 0..1."""
     example: str
     """The first repeated run, in small letters without punctuation."""
 
@@ -53,8 +56,6 @@ class Contamination:
     """The texts that no candidate may repeat."""
 
     def __init__(self, texts: Iterable[tuple[str, int, str]]):
-        self.hits: list[tuple[str, Hit]] = []
-        """Every hit by the candidate's name, in the order of asking."""
         self._rows: list[tuple[str, int]] = []
         runs, owners = [], []
         for source, row, text in texts:
@@ -69,11 +70,20 @@ class Contamination:
         """Return how many distinct runs are known."""
         return len(self._runs)
 
-    def find(self, name: str, text: str) -> Hit | None:
-        """Return what a candidate repeats, and list it under its name; None when it is clean."""
-        found = words(text)
+    def find(self, whole: str, parts: Iterable[str] = ()) -> Hit | None:
+        """Return what a candidate repeats as a whole, or else the first of its parts that does."""
+        if not len(self):
+            return None
+        if (hit := self._repeated(words(whole))) is not None:
+            return hit
+        for part in dict.fromkeys(parts):
+            if len(found := words(part)) >= GRAM and (hit := self._repeated(found)) is not None:
+                return hit
+        return None
+
+    def _repeated(self, found: list[str]) -> Hit | None:
         grams = _grams(found)
-        if not grams.size or not len(self):
+        if not grams.size:
             return None
         places = np.minimum(np.searchsorted(self._runs, grams), len(self) - 1)
         repeated = np.flatnonzero(self._runs[places] == grams)
@@ -81,9 +91,7 @@ class Contamination:
             return None
         (owner, _), *_ = Counter(self._owners[places[repeated]].tolist()).most_common(1)
         start = int(repeated[0])
-        hit = Hit(*self._rows[owner], share, " ".join(found[start : start + GRAM]))
-        self.hits.append((name, hit))
-        return hit
+        return Hit(*self._rows[owner], share, " ".join(found[start : start + GRAM]))
 
 
 def read_texts(path: str | Path, field: str = "") -> Iterator[Text]:
@@ -103,7 +111,7 @@ def read_texts(path: str | Path, field: str = "") -> Iterator[Text]:
     try:
         for row, (_, record) in enumerate(reader(path), 1):
             inner = record.get(field) if field and isinstance(record, Mapping) else record
-            for text in _texts(inner):
+            for text in texts_in(inner):
                 yield Text(str(path), row, text)
     except (SeedError, OSError, UnicodeDecodeError, RecursionError) as error:
         raise SettingsError(f"file of texts `{path}` cannot be read: {error}") from error
@@ -119,15 +127,16 @@ def _lines(path: Path) -> Rows:
 _READERS: dict[str, Callable[[Path], Rows]] = {**READERS, ".txt": _lines}
 
 
-def _texts(value: Any) -> Iterator[str]:
+def texts_in(value: Any) -> Iterator[str]:
+    """Yield every text that a JSON value holds, however deep; no names of fields."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
         for inner in value.values():
-            yield from _texts(inner)
+            yield from texts_in(inner)
     elif isinstance(value, list | tuple):
         for inner in value:
-            yield from _texts(inner)
+            yield from texts_in(inner)
 
 
 def _grams(found: list[str]) -> Hashes:

@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from agentloop.novelty.shelf import SLOTS, Shelf, buckets
+from agentloop.novelty.shelf import SLOTS, DamagedIndex, Shelf, buckets
 from agentloop.novelty.sketch import (
     BANDS,
     NEAR,
@@ -112,6 +112,10 @@ class NearIndex:
         best: Near | None = None
         for row in self._likely(mine):
             item, other = self._shelf.text(row)
+            if _number(item) != int(self._shelf.names[row]):
+                raise DamagedIndex(
+                    f"near-duplicate index `{self._shelf.path}`: row {row} is another"
+                )
             measure, similarity = likeness(found, other.split(" "))
             if similarity >= NEAR and (best is None or similarity > best.similarity):
                 best = Near(item, measure, similarity)
@@ -136,6 +140,10 @@ class NearIndex:
     def close(self) -> None:
         """Flush, and bring everything to the disk; safe to call twice. Raises StoreError."""
         self._shelf.close()
+
+    def drop(self) -> None:
+        """Let go of the files as they are: they are to be discarded."""
+        self._shelf.drop()
 
     def _likely(self, mine: Signature) -> list[int]:
         """Return the rows that share a band and resemble a text, the likeliest first."""

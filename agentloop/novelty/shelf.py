@@ -7,7 +7,7 @@ The folder holds `texts` (a log of records, each with its checksum), a file for 
 `tables` of one capacity, and `head.json`, which is replaced whole and says how many rows count. What
 lies behind them was in flight and is written over, so whatever `kill -9` leaves is whole. What else may
 happen to files is found out by sizes and sums on opening, and by its checksum when a text is read.
-Signatures and tables have no sums: a broken one may cost a hit and never makes one.
+Signatures and tables that break while they are open may cost a hit and never make one.
 
 Space is filled with zeros before it is mapped: writing to a mapped hole on a full disk kills a process.
 """
@@ -32,7 +32,7 @@ from agentloop.errors import AgentloopError, StoreError, boundary
 from agentloop.novelty.sketch import BANDS, SIGNATURE
 from agentloop.records import digest
 
-FORMAT = 1
+FORMAT = 2
 SMALLEST = 1024  # rows that there is room for at first; it doubles
 SLOTS = 8  # rows a bucket holds; the newest stay
 FILL = 4  # rows a bucket would hold if they spread evenly
@@ -53,6 +53,10 @@ class Head(NamedTuple):
     text_bytes: int = 0
     names: int = 0
     """Sum of the rows' names, modulo 2⁶⁴."""
+    signatures: int = 0
+    """Sum of the rows' signatures, modulo 2⁶⁴."""
+    tables: int = 0
+    """Sum of the tables when they were settled, modulo 2⁶⁴."""
     settled: bool = True
     """Whether tables and columns are safe on the disk, not only handed to the kernel."""
 
@@ -90,20 +94,25 @@ class Shelf:
                 raise OSError("the disk is full")
         end = head.text_bytes + len(record)
         self.names[row], self.ends[row], self.signatures[row] = name, end, signature
-        total = (head.names + name) % 2**64
-        self.head = Head(row + 1, head.capacity, end, total, settled=False)
+        names = (head.names + name) % 2**64
+        signatures = (head.signatures + _sum(signature)) % 2**64
+        self.head = Head(row + 1, head.capacity, end, names, signatures, settled=False)
         return row
 
     def text(self, row: int) -> tuple[str, str]:
         """Return the item's name and the text of a row; DamagedIndex where they are not whole."""
-        start = int(self.ends[row - 1]) if row else 0
-        self._log.seek(start)
-        record = self._log.read(int(self.ends[row]) - start) or b""
-        checksum, length = _RECORD.unpack_from(record) if len(record) >= _RECORD.size else (0, -1)
-        body = record[_RECORD.size :]
-        if not 0 <= length <= len(body) or crc32(body) != checksum:
-            raise DamagedIndex(f"near-duplicate index `{self.path}`: row {row} is damaged")
-        return body[:length].decode("utf-8", "surrogatepass"), body[length:].decode()
+        start, end = int(self.ends[row - 1]) if row else 0, int(self.ends[row])
+        damaged = f"near-duplicate index `{self.path}`: row {row} is damaged"
+        if not start + _RECORD.size <= end <= self.head.text_bytes:
+            raise DamagedIndex(damaged)
+        with boundary(DamagedIndex, damaged, OSError, UnicodeDecodeError):
+            self._log.seek(start)
+            record = self._log.read(end - start) or b""
+            checksum, length = _RECORD.unpack_from(record.ljust(_RECORD.size, b"\0"))
+            body = record[_RECORD.size :]
+            if length > len(body) or crc32(body) != checksum or len(record) < end - start:
+                raise DamagedIndex(damaged)
+            return body[:length].decode("utf-8", "surrogatepass"), body[length:].decode()
 
     def grow(self) -> None:
         """Double the room; the tables are empty then."""
@@ -127,7 +136,11 @@ class Shelf:
                 for mapped in self._maps.values():
                     mapped.flush()
                 os.fsync(self._log.fileno())
-                self._save(self.head._replace(settled=True))
+                self._save(self.head._replace(settled=True, tables=_sum(self.tables)))
+        self._log.close()
+
+    def drop(self) -> None:
+        """Let go of the files as they are: they are to be discarded."""
         self._log.close()
 
     def _open(self, path: Path) -> None:
@@ -168,12 +181,14 @@ class Shelf:
         ends = self.ends[:rows]
         total = int(self.names[:rows].sum(dtype=np.uint64))
         last = int(ends[-1]) if rows else 0
-        torn = not head.settled and not self.signatures[:rows].any(axis=1).all()  # power failed
+        changed = _sum(self.signatures[:rows]) != head.signatures
         disordered = last != head.text_bytes or bool((ends[1:] <= ends[:-1]).any())
-        if total != head.names or disordered or torn:
+        if total != head.names or disordered or changed:
             raise DamagedIndex(
                 f"near-duplicate index `{self.path}`: its rows are not those it names"
             )
+        if head.settled and _sum(self.tables) != head.tables:
+            self.head = head._replace(settled=False)  # they are made anew from sound signatures
 
     def _map(self) -> None:
         """Give columns and tables the room that the head tells, keeping what they hold."""
@@ -221,6 +236,11 @@ def discard(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+def _sum(array: NDArray[np.uint32]) -> int:
+    """Return the sum of an array's bytes, eight at a time, modulo 2⁶⁴."""
+    return int(np.ascontiguousarray(array).view("<u8").sum(dtype=np.uint64))
 
 
 def _table_bytes(capacity: int) -> int:

@@ -61,11 +61,13 @@ SELECT kind, count(*), count(*) FILTER (caught AND score IS NOT NULL),
 FROM canaries WHERE run = $run GROUP BY kind ORDER BY kind
 """
 _STRATA = """
-SELECT name, drawn->>name AS value, count(*), count(*) FILTER (verdict = 'accepted')
-FROM (SELECT verdict, inputs->'attributes' AS drawn, unnest(json_keys(inputs->'attributes')) AS name
+SELECT drawn.key, drawn.value, count(*), count(*) FILTER (verdict = 'accepted')
+FROM (SELECT verdict, unnest(map_entries(
+          TRY_CAST(inputs->'attributes' AS MAP(VARCHAR, VARCHAR)))) AS drawn
       FROM examples WHERE run = $run AND grading = 0)
 GROUP BY 1, 2 ORDER BY 1, 2
 """
+"""By entries, for a name in a path would be read as one."""
 _GROWTH = """
 SELECT a.round, count(*), round(avg(length(a.said) / length(p.said)::DOUBLE) - 1, 6)
 FROM (SELECT *, messages->'$[#-1]'->>'content' AS said FROM attempts) a

@@ -1,12 +1,15 @@
 """What earlier sessions of a run left: for one who goes on with it.
 
-Enters: an open store and a run's name. Leaves: its identity, counts, verdicts, and the items that were
-begun and not settled, with the inputs they were begun with. Refuses to know: how they go on.
+Enters: an open store and a run's name. Leaves: its identity, counts, which items are settled, and those
+that were begun and not settled, with the inputs they were begun with. Refuses to know: how they go on.
+
+Of a settled item only its name is read, and an accepted one's fingerprint: there may be a million.
 """
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -27,6 +30,8 @@ class Owed(NamedTuple):
     inputs: Json | None = None
     opening: int = 0
     """How often it was opened again."""
+    crowded: bool = False
+    """Whether nothing can make room for it any more: it is to be refused without a call."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,10 @@ class Earlier:
     ancestors: tuple[str, ...] = ()
     """Runs that it was forked from, nearest first."""
     counts: Json = field(default_factory=dict)
-    verdicts: list[tuple[str, str, str | None]] = field(default_factory=list)
-    """`(item, verdict, reason)`."""
+    verdicts: Counter[tuple[str, str | None]] = field(default_factory=Counter)
+    """How many were settled with a verdict and a reason."""
+    settled: set[str] = field(default_factory=set)
+    """The items that they are of."""
     accepted: list[tuple[str, str]] = field(default_factory=list)
     """`(fingerprint, item)`."""
     owed: list[Owed] = field(default_factory=list)
@@ -51,22 +58,19 @@ def read_earlier(connection: duckdb.DuckDBPyConnection, run: str) -> Earlier:
     if not rows:
         return Earlier()
     identity, parent = rows[0]
-    verdicts = connection.execute(
-        "SELECT item, verdict, reason FROM examples WHERE run = ? AND grading = 0 ORDER BY time",
-        [run],
+    settled = connection.execute(
+        f"SELECT item, fingerprint, verdict = 'accepted' FROM ({_SETTLED})", {"run": run}
     ).fetchall()
-    accepted = connection.execute(
-        "SELECT v.fingerprint, v.item FROM verdicts v JOIN examples e USING "
-        "(run, item, grading, opening) WHERE v.run = ? AND v.grading = 0 "
-        "AND v.verdict = 'accepted'",
-        [run],
+    verdicts = connection.execute(
+        f"SELECT verdict, reason, count(*) FROM ({_SETTLED}) GROUP BY ALL", {"run": run}
     ).fetchall()
     return Earlier(
         identity=json.loads(identity),
         ancestors=ancestry(connection, parent),
         counts=read_counts(connection, run),
-        verdicts=verdicts,
-        accepted=accepted,
+        verdicts=Counter({(verdict, reason): count for verdict, reason, count in verdicts}),
+        settled={item for item, *_ in settled},
+        accepted=[(fingerprint, item) for item, fingerprint, is_in in settled if is_in],
         owed=_items(connection, run, _NO_VERDICT),
     )
 
@@ -85,6 +89,17 @@ def identity_of(connection: duckdb.DuckDBPyConnection, run: str) -> Json | None:
     """Return a run's identity; None when there is no such run."""
     rows = connection.execute("SELECT identity FROM runs WHERE run = ?", [run]).fetchall()
     return json.loads(rows[0][0]) if rows else None
+
+
+def settled_as(
+    connection: duckdb.DuckDBPyConnection, run: str, *words: str
+) -> list[tuple[str, str, str | None]]:
+    """Return `(item, verdict, reason)` of items with a verdict or reason in `words`, in order."""
+    return connection.execute(
+        f"SELECT item, verdict, reason FROM ({_SETTLED}) "
+        "WHERE list_contains($words, verdict) OR list_contains($words, reason) ORDER BY time",
+        {"run": run, "words": list(words)},
+    ).fetchall()
 
 
 def opened_again(
@@ -106,10 +121,14 @@ def inputs_of(
     }
 
 
-_NO_VERDICT = (
-    "NOT EXISTS (SELECT 1 FROM examples e WHERE e.run = i.run AND e.item = i.item "
-    "AND e.grading = 0)"
-)
+_SETTLED = """
+SELECT v.* FROM verdicts v
+LEFT JOIN (SELECT item, max(opening) AS latest FROM reopened WHERE run = $run GROUP BY item) o
+    ON o.item = v.item
+WHERE v.run = $run AND v.grading = 0 AND v.opening = coalesce(o.latest, 0)
+"""
+"""A run's own verdicts on the latest opening of each item."""
+_NO_VERDICT = f"item NOT IN (SELECT item FROM ({_SETTLED}))"
 
 
 def _items(

@@ -24,7 +24,7 @@ TEST += [("gsm", 2, QUESTION), ("short", 7, "Who wrote Faust?"), ("short", 8, "?
     "text", [QUESTION, QUESTION.upper().replace(".", " !"), f"Solve this: {QUESTION}"]
 )
 def test_a_text_of_the_test_is_found_with_its_row(text: str) -> None:
-    hit = Contamination(TEST).find("mine", text)
+    hit = Contamination(TEST).find(text)
     assert hit is not None
     assert (hit.source, hit.row) == ("gsm", 2)
     assert hit.example == "a train leaves the old town at noon"
@@ -35,11 +35,10 @@ def test_more_than_half_of_the_runs_must_be_repeated() -> None:
     repeated = words(QUESTION)  # 16 words: 9 runs
     contamination = Contamination(TEST)
     clean = " ".join([*repeated, *(f"new{n}" for n in range(9))])
-    assert contamination.find("half", clean) is None
-    just = contamination.find("more", " ".join([*repeated, *(f"new{n}" for n in range(8))]))
+    assert contamination.find(clean) is None
+    just = contamination.find(" ".join([*repeated, *(f"new{n}" for n in range(8))]))
     assert just is not None
     assert just.share == 9 / 17
-    assert contamination.hits == [("more", just)]
 
 
 @pytest.mark.parametrize(
@@ -54,13 +53,25 @@ def test_more_than_half_of_the_runs_must_be_repeated() -> None:
     ],
 )
 def test_a_short_text_must_be_a_whole_one(text: str, is_hit: bool) -> None:
-    hit = Contamination(TEST).find("mine", text)
+    hit = Contamination(TEST).find(text)
     assert hit == (Hit("short", 7, 1.0, "who wrote faust") if is_hit else None)
+
+
+def test_a_part_of_eight_words_counts_and_a_shorter_one_does_not() -> None:
+    contamination = Contamination([*TEST, ("answers", 1, "42")])
+    own = " ".join(f"own{n}" for n in range(60))
+    whole = f"{QUESTION} {own} 42"
+    assert contamination.find(whole) is None
+    assert contamination.find(whole, [own, "42", "Who wrote Faust?"]) is None
+    hit = contamination.find(whole, [own, QUESTION])
+    assert hit is not None
+    assert (hit.source, hit.row, hit.share) == ("gsm", 2, 1.0)
+    assert contamination.find("42") is not None
 
 
 def test_a_candidate_pieced_together_names_the_row_it_took_most_from() -> None:
     first, second = TEST[0][2].split(), QUESTION.split()
-    hit = Contamination(TEST).find("mine", " ".join(first[:10] + second))
+    hit = Contamination(TEST).find(" ".join(first[:10] + second))
     assert hit is not None
     assert (hit.row, hit.example) == (2, " ".join(words(" ".join(first[:8]))))
 
@@ -68,8 +79,7 @@ def test_a_candidate_pieced_together_names_the_row_it_took_most_from() -> None:
 def test_nothing_known_is_never_repeated() -> None:
     contamination = Contamination([])
     assert len(contamination) == 0
-    assert contamination.find("mine", QUESTION) is None
-    assert contamination.hits == []
+    assert contamination.find(QUESTION) is None
 
 
 def test_a_run_is_known_once() -> None:
@@ -81,7 +91,7 @@ def test_the_share_is_that_of_the_runs_counted_by_hand(texts: list[str], text: s
     known = {run for other in texts for run in runs(words(other))}
     mine = runs(words(text))
     share = sum(run in known for run in mine) / len(mine) if mine else 0.0
-    hit = Contamination(("f", n, other) for n, other in enumerate(texts)).find("mine", text)
+    hit = Contamination(("f", n, other) for n, other in enumerate(texts)).find(text)
     assert (hit.share if hit else None) == (share if share > 0.5 else None)
 
 

@@ -96,7 +96,7 @@ def test_a_file_that_is_gone_or_another_is_noticed(
         NearIndex.open(path)
 
 
-@pytest.mark.parametrize(("key", "value"), [("format", 0), ("format", 2), ("unicode", "1.0")])
+@pytest.mark.parametrize(("key", "value"), [("format", 1), ("format", 3), ("unicode", "1.0")])
 def test_another_version_is_noticed(path: Path, key: str, value: object) -> None:
     said = orjson.loads((path / "head.json").read_bytes()) | {key: value}
     del said["sum"]
