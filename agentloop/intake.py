@@ -9,6 +9,7 @@ strata that lack) and what may still be accepted (copies, quotas, the target).
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from agentloop.admission import Admission, Applicant, Index, Known, Rules
@@ -21,11 +22,11 @@ from agentloop.novelty.lineage import depth_of
 from agentloop.novelty.near import Near, NearIndex
 from agentloop.novelty.semantic import LIMIT, SemanticIndex
 from agentloop.plan import Plan
-from agentloop.records import Attempt, Json, Verdict, digest
+from agentloop.records import Attempt, Candidate, Json, Verdict, digest
 from agentloop.store.files import Files
 from agentloop.store.resume import Owed
 from agentloop.store.taken import Taken
-from agentloop.variety import REFED, Variety
+from agentloop.variety import Variety
 from agentloop.verdicts import failure
 
 OPENED = 64  # indexes of other runs that are open at once, each of five files
@@ -70,16 +71,18 @@ class Intake:
             for stratum in feed.strata():
                 drawn = stratum_of({"attributes": stratum.attributes})
                 self._strata.settled(drawn, stratum.accepted, stratum.items)
-        watched = self._variety is not None and feed.standing.items <= REFED
-        if self._pool is None and not watched:
+        if self._pool is None and self._variety is None:
             return
-        fed = []
-        for one in feed.taken(self._plan.run):
-            self._share(one.item, one.candidate, depth_of(one.seed, one.inputs))
-            if watched:
-                fed.append((_told(self._plan, one), one.inputs, _known(one.seed)))
-        if self._variety is not None and watched:
-            self._variety.refeed(fed)
+        fed = map(self._taken, feed.taken(self._plan.run))
+        if self._variety is not None:
+            self._variety.refeed(fed, feed.standing.items)
+        if self._pool is not None:
+            deque(fed, maxlen=0)  # the rest, which the watch did not want
+
+    def _taken(self, one: Taken) -> tuple[Candidate, Json, str]:
+        """Take in an item that was accepted earlier; return what the watch looks at."""
+        self._share(one.item, one.candidate, depth_of(one.seed, one.inputs))
+        return self._candidate(one.candidate), one.inputs, _known(one.seed)
 
     @property
     def accepted(self) -> int:
@@ -131,8 +134,8 @@ class Intake:
         if accepted and kept is not None:
             self._share(owed.item, kept.candidate, depth_of(seed, inputs))
         if self._variety is not None:
-            if accepted:
-                self._variety.accepted(applicant.text, inputs, _known(seed))
+            if accepted and kept is not None:
+                self._variety.accepted(self._candidate(kept.candidate), inputs, _known(seed))
             elif verdict.reason in ("duplicate", "too_similar"):
                 self._variety.turned_away()
         return verdict, fingerprint
@@ -155,9 +158,12 @@ class Intake:
         if self._pool is not None and depth < self._plan.settings.max_depth:
             self._pool.add(item, candidate, depth)
 
+    def _candidate(self, fields: Json) -> Candidate:
+        return self._plan.found.recipe.candidate.model_validate(fields)
+
     def _text(self, candidate: Json, seed: Json) -> str:
         """Return what must be new about a candidate; TypeError where its type returns no text."""
-        text = self._plan.found.recipe.candidate.model_validate(candidate).novelty(seed)
+        text = self._candidate(candidate).novelty(seed)
         if not isinstance(text, str):
             raise TypeError(f"`novelty` must return a text, not {type(text).__name__}")
         return text
@@ -259,9 +265,10 @@ def _fill(index: Index, texts: Iterable[tuple[str, str]]) -> None:
 
 
 def _before(plan: Plan) -> Iterator[tuple[str, str]]:
-    if alike := plan.found.recipe.alike:
+    ours, theirs = plan.found.recipe.likened
+    if ours and ours == theirs:  # what is made from a seed's field may be like it
         for seed in plan.seeds:
-            yield f"seed {seed.id}", str(seed.fields.get(alike, ""))
+            yield f"seed {seed.id}", str(seed.fields.get(theirs, ""))
     for file in plan.settings.novel_to:
         for source, row, text in read_texts(file):
             yield f"{source} row {row}", text

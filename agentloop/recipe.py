@@ -82,7 +82,11 @@ class Recipe:
     roles: tuple[str, ...] = ()
     """Roles of its own; each has the generator's model unless it is given another."""
     alike: str = ""
-    """The field of a seed that is of the kind that it makes, as an instruction for instructions."""
+    """The field of a seed that is of the kind that one of the candidate's is, for variety beside it.
+
+    `instruction`: both have it, and what is like a seed's is refused at the door. `evolved=instruction`:
+    the candidate's `evolved` is made from the seed's `instruction`, so that it may be like it.
+    """
     attributes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """What its items are to differ in, unless the run says otherwise (`agentloop.attributes`)."""
     pool: tuple[int, int] | None = None
@@ -101,6 +105,12 @@ class Recipe:
         """The folder of the file that declares the candidate type: the recipe's own."""
         module = sys.modules.get(self.candidate.__module__)
         return Path(getattr(module, "__file__", None) or "").parent
+
+    @property
+    def likened(self) -> tuple[str, str]:
+        """The candidate's field that `alike` names, and the seed's; both empty where it names none."""
+        ours, _, theirs = self.alike.partition("=")
+        return ours, theirs or ours
 
     def compile(self) -> CompiledStateGraph[Any, Any, Any, Any]:
         """Return the compiled graph, without a checkpointer."""

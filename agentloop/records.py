@@ -7,10 +7,12 @@ content. Refuses to know: models, files, the store, how a grade came about.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
 
 VerdictName: TypeAlias = Literal["accepted", "rejected", "ungradable", "failed"]
 Reason: TypeAlias = Literal[
@@ -90,9 +92,42 @@ class Candidate(Record):
         """Return the text that must be new among all accepted; by default all that is said."""
         return "\n".join(text for _, text in self.conversation(seed))
 
+    def written(self) -> str:
+        """Return what a model wrote: by default the texts of all that it is asked for, a line apart.
+
+        The variety of a run is that of these texts. A type in which some of them are drawn or copied
+        says its own: they differ though nothing new is written.
+        """
+        return "\n".join(_texts(self))
+
     def messages(self, seed: Json) -> tuple[dict[str, str], ...]:
         """Return the conversation as chat messages."""
         return tuple({"role": role, "content": text} for role, text in self.conversation(seed))
+
+
+_SKIPPED: Any = SkipJsonSchema  # to type checkers it is a form of `Annotated`, at run time a class
+
+
+def asked_fields(kind: type[BaseModel]) -> list[str]:
+    """Return the fields of a type that a model is asked for: those that its schema does not skip."""
+    return [
+        name
+        for name, field in kind.model_fields.items()
+        if not any(isinstance(mark, _SKIPPED) for mark in field.metadata)
+    ]
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, BaseModel):
+        for name in asked_fields(type(value)):
+            yield from _texts(getattr(value, name))
+    elif isinstance(value, Mapping):
+        yield from _texts([*value.values()])
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _texts(inner)
 
 
 class CheckResult(Record):

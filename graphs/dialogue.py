@@ -1,8 +1,6 @@
 """Dialogues between a drawn person and an assistant. Seeds carry `task`, or `persona` and `task`.
 
-After the multi-turn data of Llama 3 (about 1M dialogues on code, as published) and Nemotron-4 340B
-(three turns each) and people as in Persona Hub (1.016 G); both read second-hand.
-What we do differently: the person is a role of its own; whole and replies are graded, then mended.
+After Llama 3, Nemotron-4, Persona Hub (second-hand). What we do differently: a role plays the person.
 """
 
 from __future__ import annotations
@@ -35,6 +33,10 @@ class Dialogue(al.Candidate):
         """All turns; who the person is stays unsaid."""
         return [(turn.role, turn.text) for turn in self.turns]
 
+    def written(self) -> str:
+        """The person was drawn."""
+        return "\n".join(turn.text for turn in self.turns)
+
 
 def draw(seed: dict[str, Any], sample: int, chance: random.Random) -> dict[str, Any]:
     """Draw a person, another one for each sample; each reply has a criterion of its own."""
@@ -46,21 +48,19 @@ def draw(seed: dict[str, Any], sample: int, chance: random.Random) -> dict[str, 
 async def talk(agents: al.Agents, state: al.State) -> al.State:
     """Let the two write in turn."""
     turns: list[dict[str, str]] = []
-    made = {"persona": state["inputs"]["persona"], "turns": turns}
+    now: dict[str, Any] = {**state, "made": {"persona": state["inputs"]["persona"], "turns": turns}}
     for n in range(len(REPLIES)):
-        now = {**state, "made": made}
         said = await agents.say(now, "speak", role="user", number=n, wishes=n == 0)
         turns.append({"role": "user", "text": said})
         turns.append({"role": "assistant", "text": await agents.say(now, "reply", number=n)})
-    return {"made": made}
+    return {"made": now["made"]}
 
 
 async def mend(agents: al.Agents, state: al.State) -> al.State:
     """Rewrite the replies; the person's messages stay."""
-    said = iter((await agents.write(state, "mend", *REPLIES, role="reviser")).values())
-    turns = state["candidate"]["turns"]
-    new = [turn if turn["role"] == "user" else {**turn, "text": next(said)} for turn in turns]
-    return {"made": {"turns": new}}
+    new = iter((await agents.write(state, "mend", *REPLIES, role="reviser")).values())
+    old = state["candidate"]["turns"]
+    return {"made": {"turns": [t if t["role"] == "user" else t | {"text": next(new)} for t in old]}}
 
 
 recipe = al.Recipe(

@@ -58,6 +58,7 @@ recipe = al.Recipe(
     about="an instruction → a harder or rarer one by a drawn operator, and a response",
     reads=("instruction",),
     candidate=Evolved,
+    alike="evolved=instruction",
     draw=draw,
     lists=("operators.txt",),
     steps=(evolve, answer),

@@ -37,6 +37,10 @@ class GroundedQA(Candidate):
         """The reader sees question and answer; the quote is evidence, not training text."""
         return [("user", self.question), ("assistant", self.answer)]
 
+    def written(self) -> str:
+        """The quote is the passage's."""
+        return f"{self.question}\n{self.answer}"
+
 
 def draw(seed: dict[str, Any], sample: int, chance: random.Random) -> dict[str, Any]:
     """Draw a sentence that stands on its own: not short, not leaning on the one before."""

@@ -28,6 +28,7 @@ recipe = Recipe(
     about="a task → the instruction as a person would type it, and a response",
     reads=("task",),
     candidate=Instruction,
+    alike="instruction=task",
     checks=(length("instruction", words=(3, 200)), length("response", words=(1, 600))),
 )
 graph = recipe.compile()

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
 import random
 from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from types import SimpleNamespace
+from typing import Any, ClassVar, cast
 
+import duckdb
 import pytest
 
 import agentloop as al
+import agentloop.variety
 from agentloop.errors import SettingsError
 from agentloop.novelty.lineage import mark
+from agentloop.recipes import find_recipe
+from agentloop.records import Candidate
+from agentloop.variety import BEGINNING, Variety
 from tests.builders import (
     PASSAGE,
+    QA,
     SEEDS,
     agent,
     asked,
@@ -26,6 +36,7 @@ from tests.builders import (
     tiny,
     verdicts,
 )
+from tests.diversity.writing import VOCABULARY, prose
 
 WORDS = [
     "amber", "anchor", "apple", "autumn", "basket", "beacon", "bridge", "candle", "canyon", "castle",
@@ -55,6 +66,19 @@ def same(prompt: str) -> str:
         f"build boats of {other}.",
         f"Where does the river that flows past {one} rise?",
     )
+
+
+def as_told() -> Callable[[str], str]:
+    """Answer with words that depend on the attributes in the prompt alone, and count."""
+    count = itertools.count()
+
+    def answer(prompt: str) -> str:
+        told = [line for line in prompt.splitlines() if line.startswith("- ")]
+        chance = random.Random("".join(told))
+        said = " ".join(chance.choices(WORDS, k=24))
+        return draft(f"{said} {next(count)}", f"{' '.join(chance.choices(WORDS, k=4))}?")
+
+    return answer
 
 
 class TestAttributes:
@@ -210,15 +234,31 @@ class TestCollapse:
         assert evidence.variety.batches >= 3
         assert any("too much alike" in line for line in evidence.lines())
 
-    def test_the_same_run_with_attributes_is_not(self, tmp_path: Path) -> None:
-        run = play(
-            tmp_path, agent(generate=varied), seeds=THREE, on_collapse="warn",
-            attributes={"topic": WORDS, "form": WORDS[::-1]}, **self.GIVEN,
-        )  # fmt: skip
+    @pytest.mark.parametrize("plan", [{}, {"topic": WORDS, "form": WORDS[::-1]}])
+    def test_attributes_alone_make_the_same_model_and_seeds_vary(
+        self, tmp_path: Path, plan: Any
+    ) -> None:
+        model = agent(generate=as_told())
+        run = play(tmp_path, model, seeds=THREE, on_collapse="warn", attributes=plan, **self.GIVEN)
         evidence = run.evidence()
-        assert evidence.variety.batches >= 3
-        assert evidence.variety.whole == "green"
-        assert not evidence.alarms
+        assert run.counts["accepted"] == 60
+        assert evidence.variety.batches == 3
+        assert evidence.variety.whole == ("green" if plan else "red")
+        assert any("too much alike" in line for line in evidence.lines()) is not bool(plan)
+        assert bool(evidence.alarms) is not bool(plan)
+
+    def test_a_long_run_goes_on_from_its_own_beginning(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        given = {"seeds": SEEDS, "on_collapse": "warn", "novelty": "exact"}
+        play(tmp_path, agent(), items=20, **given)
+        monkeypatch.setattr(agentloop.variety, "REFED", 5)
+        run = play(tmp_path, agent(), items=40, **given)
+        with duckdb.connect(str(run.store), read_only=True) as store:
+            rows = store.execute(
+                "SELECT (reading->>'number')::INT FROM readings WHERE view = 'batch' ORDER BY rid"
+            ).fetchall()
+        assert rows == [(1,), (2,)]
 
     def test_a_run_may_stop(self, tmp_path: Path) -> None:
         run = play(tmp_path, agent(generate=lambda _: draft()), seeds=THREE, on_collapse="stop",
@@ -237,6 +277,107 @@ class TestCollapse:
         first = play(tmp_path, agent(generate=varied), **given)
         again = play(tmp_path, agent(generate=varied), **given)
         assert again.evidence().as_dict() == first.evidence().as_dict()
+
+
+def watching(recipe: al.Recipe, said: list[str], **given: Any) -> Variety:
+    """Return the watch of a run, as its plan would have it."""
+    settings = SimpleNamespace(on_collapse="warn", reference=given.get("reference", ""))
+    seeds = [SimpleNamespace(fields=fields) for fields in given.get("seeds", ())]
+    plan = SimpleNamespace(
+        settings=settings,
+        found=SimpleNamespace(recipe=recipe),
+        attributes=SimpleNamespace(plan={}),
+        seeds=seeds,
+    )
+    return Variety(cast(Any, plan), said.append, lambda: None)
+
+
+def fed(variety: Variety, candidates: Iterable[Candidate]) -> Variety:
+    """Let a watch take in candidates and read them."""
+
+    async def feed() -> None:
+        for candidate in candidates:
+            variety.accepted(candidate, {}, "")
+        await variety.end()
+
+    asyncio.run(feed())
+    return variety
+
+
+def poor(count: int) -> list[str]:
+    """Return texts of a small vocabulary, no two the same."""
+    rng = random.Random(1)
+    return [" ".join(rng.choices(VOCABULARY[:40], k=16)) for _ in range(count)]
+
+
+class TestReference:
+    @pytest.fixture
+    def people(self, tmp_path: Path) -> str:
+        file = tmp_path / "people.jsonl"
+        file.write_text("".join(json.dumps({"question": t}) + "\n" for t in prose(300)))
+        return str(file)
+
+    def test_the_named_field_is_compared_and_no_other(self, tmp_path: Path, people: str) -> None:
+        good = [QA(question=q, answer=a) for q, a in zip(prose(40, 1), poor(40), strict=True)]
+        bad = [QA(question=a.answer, answer=a.question) for a in good]
+        lights = {}
+        for name, candidates in (("good", good), ("bad", bad)):
+            watch = watching(tiny(tmp_path), [], reference=f"{people}#question")
+            found = fed(watch, candidates).readings
+            lights[name] = {reading.lights["reference"] for reading in found}
+            assert all(c.alarms for r in found for c in r.compared if c.source == "reference")
+        assert lights["good"] == {"green"}
+        assert "red" in lights["bad"]
+
+    def test_all_of_several_fields_is_of_another_kind_and_says_so(
+        self, tmp_path: Path, people: str
+    ) -> None:
+        said: list[str] = []
+        watch = watching(tiny(tmp_path), said, reference=people)
+        found = fed(watch, [QA(question=t, answer=t[::-1]) for t in poor(20)]).readings
+        assert {reading.lights["reference"] for reading in found} == {"green"}
+        assert "the reference is of another kind: it is shown and never alarms" in found[0].notes
+        assert (
+            len([line for line in said if f"`{people}#question`, `{people}#answer`" in line]) == 1
+        )
+
+    def test_all_of_one_field_is_of_the_kind(self, people: str) -> None:
+        recipe = find_recipe("star").recipe
+        watch = watching(recipe, [], reference=people)
+        found = fed(watch, [recipe.candidate.model_validate({"rationale": t}) for t in poor(20)])
+        assert "red" in {reading.lights["reference"] for reading in found.readings}
+
+    @pytest.mark.parametrize(
+        ("name", "seed", "made", "other"),
+        [
+            ("evol_instruct", "instruction", "evolved", "response"),
+            ("instructions", "task", "instruction", "response"),
+            ("self_instruct", "instruction", "instruction", "output"),
+        ],
+    )
+    def test_seeds_of_the_kind_are_compared_with_the_field_that_corresponds(
+        self, name: str, seed: str, made: str, other: str
+    ) -> None:
+        recipe, seeds = find_recipe(name).recipe, [{seed: text} for text in prose(300)]
+        lights = []
+        for own, rest in ((prose(20, 1), poor(20)), (poor(20), prose(20, 1))):
+            pairs = zip(own, rest, strict=True)
+            made_of = [recipe.candidate.model_validate({made: m, other: o}) for m, o in pairs]
+            found = fed(watching(recipe, [], seeds=seeds), made_of).readings
+            lights.append({reading.lights["reference"] for reading in found})
+        assert lights[0] == {"green"}
+        assert "red" in lights[1]
+
+    def test_of_a_long_run_the_beginning_is_taken_in_and_no_more(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(agentloop.variety, "REFED", 500)
+        watch, texts = watching(tiny(tmp_path), []), prose(600)
+        earlier: Iterator[Any] = iter([(QA(question=t, answer=""), {}, "") for t in texts])
+        watch.refeed(earlier, len(texts))
+        assert len(list(earlier)) == len(texts) - BEGINNING
+        found = fed(watch, [QA(question=t, answer="") for t in poor(40)]).readings
+        assert "red" in {reading.lights.get("first batches") for reading in found}
 
 
 class TestMix:

@@ -39,7 +39,8 @@ _MENTIONS = (
 )
 _PRONOUNS = (
     "Counts pronouns in sentences that name the occupation; whom a pronoun means is not resolved, and"
-    " singular `they` is not counted."
+    " singular `they` is not counted. A sentence repeats its pronoun, and each is counted as if it were"
+    " independent, so that the interval is too narrow."
 )
 _SENTIMENT = (
     "Counts words of praise and blame in texts that mention one group of the two; irony, negation and"
@@ -47,7 +48,9 @@ _SENTIMENT = (
 )
 _ACCEPTANCE = (
     "Compares shares accepted; a stratum may be harder rather than judged unfairly, and items of one"
-    " seed are counted as if they were independent, so that intervals are too narrow."
+    " seed are counted as if they were independent, so that intervals are too narrow. The best stratum"
+    " is picked from the same data: of several that are equally good one is best by chance, and the"
+    " ratios of the others are too low."
 )
 _BALANCE = (
     "Compares with equal shares; real data may rightly be unequal. Says nothing of whether a label can"

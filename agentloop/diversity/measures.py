@@ -93,14 +93,18 @@ def measure(
     *,
     budget_tokens: int = SMALL,
     reference: Reference | None = None,
+    beside: Corpus | None = None,
     strata: Mapping[str, float] | None = None,
     planned: Mapping[str, float] | None = None,
 ) -> Figures:
-    """Measure texts; `strata` counts them by stratum, `planned` says what was wanted, in any unit."""
+    """Measure texts; `strata` counts them by stratum, `planned` says what was wanted, in any unit.
+
+    `beside` is what of them is compared with the reference, where that is not all.
+    """
     corpus = texts if isinstance(texts, Corpus) else Corpus(texts)
     if not len(corpus):
         return Figures(texts=0, tokens=0, sample=0)
-    order = corpus.spread
+    order, beside = corpus.spread, beside or corpus
     found = phrase_figures(corpus, order, budget_tokens)
     alike = likeness(corpus, order[:MOST])
     top = Counter(corpus.openings).most_common(SHOWN)
@@ -116,8 +120,8 @@ def measure(
         vendi=alike.vendi if alike else None,
         mean_words=float(corpus.lengths.mean()),
         sd_words=float(corpus.lengths.std()),
-        tail_coverage=tail_coverage(corpus, order, budget_tokens, reference),
-        length_divergence=_length_divergence(corpus, reference),
+        tail_coverage=tail_coverage(beside, beside.spread, budget_tokens, reference),
+        length_divergence=_length_divergence(beside, reference),
         strata_divergence=divergence(strata, planned) if strata and planned else None,
     )
 

@@ -11,7 +11,7 @@ stays.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from agentloop.diversity.words import OPENING, opening, words
 
@@ -57,16 +57,6 @@ class Phrases:
             if len(chosen) < most and not any(_overlap(phrase, other) for other in chosen):
                 chosen.append(phrase)
         return chosen
-
-
-def overused(texts: Iterable[str], known: Iterable[str] = (), most: int = 10) -> list[str]:
-    """Return the phrases that too many texts use, but for those of the known texts."""
-    phrases = Phrases()
-    for text in texts:
-        phrases.add(text)
-    sources = [f" {' '.join(words(text))} " for text in known]
-    found = phrases.overused(most + len(sources))
-    return [p for p in found if not any(f" {p} " in source for source in sources)][:most]
 
 
 def under_covered(counts: Mapping[str, int], plan: Mapping[str, float]) -> list[str]:

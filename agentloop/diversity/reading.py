@@ -6,7 +6,7 @@ follow.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, TypeAlias
 
 from agentloop.diversity.band import Band
@@ -62,8 +62,8 @@ class Reading(Record):
     """Good candidates refused as copies meanwhile."""
 
 
-Outside: TypeAlias = frozenset[tuple[Source, str]]
-"""What lay outside, to be remembered until the next batch."""
+Outside: TypeAlias = Mapping[tuple[Source, str], Loss]
+"""What lay outside, and how far, to be remembered until the next batch."""
 
 
 def judge(
@@ -73,12 +73,13 @@ def judge(
     lights: dict[Source, Light] = {"itself": "green"}
     reasons = []
     for sign in seen:
-        light = _light(sign.loss, ("itself", sign.figure) in before)
+        light = _light(sign.loss, before.get(("itself", sign.figure), "none"))
         lights["itself"] = worst([lights["itself"], light])
         reasons += [sign.words] if light != "green" else []
     for one in found:
-        light = _light(one.loss, (one.source, one.band.figure) in before)
-        light = light if one.alarms else "green"
+        earlier = before.get((one.source, one.band.figure), "none")
+        judged = _drifted if one.source == "first batches" else _light
+        light = judged(one.loss, earlier) if one.alarms else "green"
         lights[one.source] = worst([lights.get(one.source, "green"), light])
         reasons += [sentence(one)] if light != "green" else []
     return lights, reasons
@@ -86,8 +87,9 @@ def judge(
 
 def outside(found: Sequence[Comparison], seen: Sequence[Sign]) -> Outside:
     """Return what lies outside its band or is suspicious."""
-    mine: set[tuple[Source, str]] = {("itself", s.figure) for s in seen if s.loss != "none"}
-    return frozenset(mine | {(c.source, c.band.figure) for c in found if c.loss != "none"})
+    mine: Outside = {("itself", sign.figure): sign.loss for sign in seen}
+    beside: Outside = {(one.source, one.band.figure): one.loss for one in found}
+    return {name: loss for name, loss in {**mine, **beside}.items() if loss != "none"}
 
 
 def worst(lights: Iterable[Light]) -> Light:
@@ -105,10 +107,18 @@ def sentence(found: Comparison) -> str:
     return f"{said}; {beside}: {_shown(name, band.low)}–{_shown(name, band.high)}"
 
 
-def _light(loss: Loss, again: bool) -> Light:
+def _light(loss: Loss, earlier: Loss) -> Light:
+    """Judge what is certain at once, and what is not when it comes twice in a row."""
     if loss == "far":
         return "red"
-    return "amber" if loss == "outside" and again else "green"
+    return "amber" if loss == "outside" and earlier != "none" else "green"
+
+
+def _drifted(loss: Loss, earlier: Loss) -> Light:
+    """Judge two batches in a row: one odd batch is no drift."""
+    if "none" in (loss, earlier):
+        return "green"
+    return "red" if loss == earlier == "far" else "amber"
 
 
 def _shown(figure: str, value: float) -> str:

@@ -1,6 +1,7 @@
 """The accepted texts of a run as they come, cut into batches.
 
-Enters: texts in the order of acceptance, and that a good candidate was refused as a copy. Leaves: a
+Enters: texts in the order of acceptance, of each the part that is compared with a reference, and that
+a good candidate was refused as a copy. Leaves: a
 `Batch` when one is full; the first texts and an even sample of all. Refuses to know: figures. A
 stored run is taken in again at 21,000 to 26,000 texts of 47 words a second.
 """
@@ -26,6 +27,8 @@ class Batch:
     number: int
     """From 1."""
     texts: tuple[str, ...]
+    beside: tuple[str, ...]
+    """Of each text the part that is compared with a reference."""
     repeats: tuple[bool, ...]
     """Which have all the words of an earlier text of the run."""
     strata: Mapping[str, int]
@@ -47,33 +50,33 @@ class Stream:
         """How many batches those were."""
         self.strata: Counter[str] = Counter()
         """Texts by stratum, of those that have one."""
-        self._sample = EvenSample[str](KEPT)
+        self._sample = EvenSample[tuple[str, str]](KEPT)
         self._known: dict[int, None] = {}
         self._beginning: list[str] = []
         self._start()
 
     @property
-    def sample(self) -> list[str]:
-        """An even sample of all texts."""
+    def sample(self) -> list[tuple[str, str]]:
+        """An even sample of all texts, with what of each is compared with a reference."""
         return self._sample.kept
 
     def _start(self) -> None:
-        self._open: list[str] = []
+        self._open: list[tuple[str, str]] = []
         self._repeats: list[bool] = []
         self._strata: Counter[str] = Counter()
         self._away = 0
 
-    def add(self, text: str, stratum: str = "") -> Batch | None:
-        """Take an accepted text; return the batch that it fills."""
-        text = text[:LONGEST]
-        repeat = self._seen(text)
-        self._open.append(text)
+    def add(self, text: str, beside: str, stratum: str = "") -> Batch | None:
+        """Take an accepted text and its part beside a reference; return the batch that it fills."""
+        both = text[:LONGEST], beside[:LONGEST]
+        repeat = self._seen(both[0])
+        self._open.append(both)
         self._repeats.append(repeat)
         self.repeats += repeat
         if stratum:
             self._strata[stratum] += 1
             self.strata[stratum] += 1
-        self._sample.add(text)
+        self._sample.add(both)
         self.texts += 1
         return self._cut() if len(self._open) >= self._size else None
 
@@ -90,7 +93,8 @@ class Stream:
         self.batches += 1
         batch = Batch(
             self.batches,
-            tuple(self._open),
+            tuple(text for text, _ in self._open),
+            tuple(beside for _, beside in self._open),
             tuple(self._repeats),
             dict(self._strata),
             self._away,

@@ -11,10 +11,12 @@ and for each batch a `Reading`. Refuses to know: the run, the store, what is don
     print(watch.whole())
 
 A batch is compared with three things: (a) the reference, which alarms only where it is of the same
-kind as the texts; (b) the run's own first 200 texts: drift; (c) nothing: copies, one opening,
-variations of a few texts, which is called `itself`. Of (a) and (b) a figure outside 99.9 % is red
-at once, outside 95 % twice in a row amber; of (c) what is certain is red, what is suspicious twice
-in a row amber. Only losses of diversity alarm. Texts are taken to come in no order: a run whose
+kind as the texts, or as the part of them that is named `beside` it; (b) the run's own first 200
+texts: drift; (c) nothing: copies, one opening, one frame, variations of a few texts, which is called
+`itself`. Of (a) a figure outside 99.9 % is red at once, outside 95 % twice in a row amber; of (b)
+outside 99.9 % twice in a row is red, outside 95 % twice in a row amber, for one odd batch is no
+drift; of (c) what is certain is red, what is suspicious twice in a row amber. Only losses of
+diversity alarm. Texts are taken to come in no order: a run whose
 seeds are sorted by topic drifts.
 """
 
@@ -60,11 +62,13 @@ class _Against:
 
     @property
     def notes(self) -> list[str]:
-        """Say why there is no band."""
-        count = len(self.reference)
-        if count >= ENOUGH:
-            return []
-        return [f"no band: the {self.source} holds {count} texts, {ENOUGH} are needed"]
+        """Say why there is no band, or no alarm."""
+        count, said = len(self.reference), []
+        if count < ENOUGH:
+            said.append(f"no band: the {self.source} holds {count} texts, {ENOUGH} are needed")
+        if not self.alarms:
+            said.append(f"the {self.source} is of another kind: it is shown and never alarms")
+        return said
 
     def compare(self, corpus: Corpus, budget: int) -> list[Comparison]:
         """Return every figure that may alarm beside its band; none without enough text."""
@@ -92,9 +96,21 @@ class _View:
     view: Literal["batch", "run"]
     number: int
     corpus: Corpus
+    beside: Corpus
+    """What of the texts is compared with the reference; the same corpus where that is all."""
     strata: Mapping[str, int]
     turned_away: int
     budget: int = SMALL
+
+    def excuses(self, figures: frozenset[str]) -> frozenset[str]:
+        """Return which signs are none because real text of the kind shows them as well.
+
+        A part of a text excuses no more than how the text begins.
+        """
+        if self.beside is self.corpus:
+            return figures
+        begins = self.beside.openings == self.corpus.openings
+        return figures & {"opening_share"} if begins else frozenset()
 
 
 class Watch:
@@ -126,26 +142,29 @@ class Watch:
         self._own: _Against | None = None
         self._lock = threading.Lock()
         self._copies: deque[bool] = deque(maxlen=max(WINDOW, batch))
-        self._before: tuple[int, Outside] = (0, frozenset())
+        self._before: tuple[int, Outside] = (0, {})
         self._lights: Counter[Light] = Counter()
         self._last: Reading | None = None
 
-    def add(self, text: str, *, stratum: str = "") -> Batch | None:
-        """Take an accepted text; return the batch that it fills, to be read."""
-        return self._stream.add(text, stratum)
+    def add(self, text: str, *, beside: str | None = None, stratum: str = "") -> Batch | None:
+        """Take an accepted text; return the batch that it fills, to be read.
+
+        `beside` is the part of it that is compared with the reference; by default all.
+        """
+        return self._stream.add(text, text if beside is None else beside, stratum)
 
     def turn_away(self) -> Batch | None:
         """Count a good candidate that was refused as a copy; return the batch that it ends."""
         return self._stream.turn_away()
 
-    def refeed(self, texts: Iterable[tuple[str, str]]) -> Reading | None:
-        """Take in what a resumed run has accepted, as (text, stratum); return the last reading.
+    def refeed(self, texts: Iterable[tuple[str, str, str]]) -> Reading | None:
+        """Take in what a resumed run has accepted, as (text, beside, stratum); return the last reading.
 
         Only the last two batches are read: the next light depends on no more.
         """
         recent: deque[Batch] = deque(maxlen=2)
-        for text, stratum in texts:
-            if batch := self._stream.add(text, stratum):
+        for text, beside, stratum in texts:
+            if batch := self._stream.add(text, beside, stratum):
                 recent.append(batch)
         readings = [self.read(batch) for batch in recent]
         return readings[-1] if readings else None
@@ -153,14 +172,15 @@ class Watch:
     def read(self, batch: Batch) -> Reading:
         """Measure and judge a batch; batches are read in their order."""
         with self._lock:
-            corpus = Corpus(batch.texts)
+            corpus, beside = _corpora(batch.texts, batch.beside)
             number, before = self._before
-            before = before if number == batch.number - 1 else frozenset()
+            before = before if number == batch.number - 1 else {}
             seen = [*signs(corpus), self._copied(batch, corpus)]
             if batch.turned_away:
                 seen.append(turned_away_sign(batch.turned_away, len(corpus)))
             against, notes = self._drift(batch.number)
-            view = _View("batch", batch.number, corpus, batch.strata, batch.turned_away)
+            strata, away = batch.strata, batch.turned_away
+            view = _View("batch", batch.number, corpus, beside, strata, away)
             reading, now = self._judged(view, against, seen, before)
             self._before = batch.number, now
             reading = reading.model_copy(update={"notes": (*reading.notes, *notes)})
@@ -175,14 +195,15 @@ class Watch:
         """
         with self._lock:
             stream = self._stream
-            corpus = Corpus(tuple(stream.sample))
+            texts, parts = zip(*stream.sample, strict=True) if stream.sample else ((), ())
+            corpus, beside = _corpora(texts, parts)
             near = round(sum(near_copies(corpus)) / max(1, len(corpus)) * stream.texts)
             seen = [*signs(corpus), copies_sign(max(near, stream.repeats), stream.texts)]
             if stream.turned_away:
                 seen.append(turned_away_sign(stream.turned_away, stream.texts))
-            suspicious: Outside = frozenset(("itself", sign.figure) for sign in seen)
+            suspicious: Outside = {("itself", sign.figure): sign.loss for sign in seen}
             strata, away = dict(stream.strata), stream.turned_away
-            view = _View("run", stream.batches, corpus, strata, away, LARGE)
+            view = _View("run", stream.batches, corpus, beside, strata, away, LARGE)
             return self._judged(view, [], seen, suspicious)[0]
 
     def summary(self) -> Json:
@@ -202,14 +223,15 @@ class Watch:
         self, view: _View, drift: list[_Against], seen: list[Sign], before: Outside
     ) -> tuple[Reading, Outside]:
         """Return the reading of a view and what lies outside, to be remembered."""
-        seen = [sign for sign in seen if sign.figure not in self._excused]
-        against = [*self._against, *drift]
-        found = [one for a in against for one in a.compare(view.corpus, view.budget)]
+        seen = [sign for sign in seen if sign.figure not in view.excuses(self._excused)]
+        found = [one for a in self._against for one in a.compare(view.beside, view.budget)]
+        found += [one for a in drift for one in a.compare(view.corpus, view.budget)]
         lights, reasons = judge(found, seen, before)
         figures = measure(
             view.corpus,
             budget_tokens=view.budget,
             reference=self._reference,
+            beside=view.beside,
             strata=view.strata,
             planned=self._planned,
         )
@@ -241,3 +263,9 @@ class Watch:
         near += [False] * (len(corpus) - len(near))
         self._copies.extend(a or b for a, b in zip(near, batch.repeats, strict=True))
         return copies_sign(sum(self._copies), len(self._copies))
+
+
+def _corpora(texts: Sequence[str], beside: Sequence[str]) -> tuple[Corpus, Corpus]:
+    """Return the corpora of texts and of their parts beside a reference; one where those are all."""
+    corpus = Corpus(texts)
+    return corpus, corpus if beside == texts else Corpus(beside)

@@ -1,7 +1,7 @@
 """What a word is, how a text begins, when two texts are copies.
 
-Enters: any text. Leaves: lower-case words. Refuses to know: languages, beyond that Chinese and
-Japanese write no spaces, so that there each character is a word.
+Enters: any text. Leaves: lower-case words; text without its numbers. Refuses to know: languages,
+beyond that Chinese and Japanese write no spaces, so that there each character is a word.
 """
 
 from __future__ import annotations
@@ -13,11 +13,17 @@ OPENING = 3  # words: ‘what is the’, ‘sure here is’
 
 _ALONE = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _WORD = re.compile(rf"[{_ALONE}]|[^\W_{_ALONE}]+")
+_NUMBER = re.compile(r"\d+(?:[.,:/]\d+)*")
 
 
 def words(text: str) -> list[str]:
     """Return the words of a text's first 20,000 characters, in lower case, without punctuation."""
     return _WORD.findall(text[:LONGEST].lower())
+
+
+def masked(text: str) -> str:
+    """Return a text's first 20,000 characters with `0` for every number: `1,200`, `3.5`, `10/12`."""
+    return _NUMBER.sub("0", text[:LONGEST])
 
 
 def opening(spoken: list[str], size: int = OPENING) -> str:

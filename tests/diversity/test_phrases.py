@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agentloop.diversity import phrases
-from agentloop.diversity.phrases import Phrases, overused, under_covered
+from agentloop.diversity.phrases import Phrases, under_covered
 from agentloop.diversity.words import words
 from tests.diversity.writing import prose, with_opening
+
+
+def overused(texts: Iterable[str], known: str = "") -> list[str]:
+    counted = Phrases()
+    for text in texts:
+        counted.add(text, known)
+    return counted.overused()
 
 
 def test_good_text_has_no_overused_phrase() -> None:
@@ -33,7 +42,7 @@ def test_a_phrase_of_the_seed_is_not_held_against_the_text() -> None:
     found = counted.overused()
     assert "is that not so my" in found or "that not so my friend" in found
     assert not any(phrase in " ".join(words(seed)) for phrase in found)
-    assert overused(["we love the old blue boat"] * 5, known=["We love the old, blue boat!"]) == []
+    assert overused(["we love the old blue boat"] * 5, known="We love the old, blue boat!") == []
 
 
 def test_few_texts_prove_nothing() -> None:
@@ -62,5 +71,5 @@ def test_under_covered_strata_worst_first() -> None:
 @given(st.lists(st.text(max_size=80), max_size=20), st.integers(1, 4))
 def test_what_is_overused_stands_in_the_texts(texts: list[str], times: int) -> None:
     spoken = [f" {' '.join(words(text))} " for text in texts]
-    for phrase in overused(texts * times, most=5):
+    for phrase in overused(texts * times):
         assert any(f" {phrase} " in text for text in spoken)

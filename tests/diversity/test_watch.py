@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agentloop.diversity.reading import Light, Reading
+from agentloop.diversity.band import Band
+from agentloop.diversity.collapse import Loss
+from agentloop.diversity.reading import Comparison, Light, Reading, Source, judge, outside
 from agentloop.diversity.reference import Reference
 from agentloop.diversity.stream import Batch, Stream
 from agentloop.diversity.watch import Watch
@@ -89,6 +91,64 @@ def test_a_run_is_compared_with_its_own_beginning() -> None:
     assert "this run's first texts" in " ".join(found[0].reasons + found[1].reasons)
 
 
+LIMITS = {"low": 2.0, "median": 3.0, "high": 4.0, "lowest": 1.0, "highest": 5.0}
+VALUES = {"none": 3.0, "outside": 1.5, "far": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("earlier", "now", "drift", "reference"),
+    [
+        ("none", "far", "green", "red"),
+        ("far", "none", "green", "green"),
+        ("outside", "outside", "amber", "amber"),
+        ("outside", "far", "amber", "red"),
+        ("far", "outside", "amber", "amber"),
+        ("far", "far", "red", "red"),
+    ],
+)
+def test_one_odd_batch_is_no_drift(earlier: Loss, now: Loss, drift: str, reference: str) -> None:
+    band = Band(figure="entropy", texts=20, tokens=300, **LIMITS)
+
+    def found(loss: Loss) -> list[Comparison]:
+        value = VALUES[loss]
+        assert band.loss(value) == loss
+        sources: tuple[Source, ...] = ("first batches", "reference")
+        return [
+            Comparison(source=source, value=value, band=band, loss=loss, alarms=True)
+            for source in sources
+        ]
+
+    lights, _ = judge(found(now), [], outside(found(earlier), []))
+    assert lights == {"itself": "green", "first batches": drift, "reference": reference}
+
+
+def test_a_named_part_is_compared_with_the_reference_and_all_with_everything_else() -> None:
+    watch, told = Watch(REAL, same_kind=True), prose(20, 1)
+    batches = [watch.add(f"{text} The end is near.", beside=text) for text in told]
+    assert batches[-1] is not None
+    reading, alone = watch.read(batches[-1]), Watch(REAL, same_kind=True)
+    [other] = readings(alone, told)
+    assert reading.compared == other.compared
+    assert reading.figures.tail_coverage == other.figures.tail_coverage
+    assert reading.figures.length_divergence == other.figures.length_divergence
+    assert reading.figures.mean_words == (other.figures.mean_words or 0) + 4
+    assert watch.whole().compared == alone.whole().compared
+
+
+def test_a_part_excuses_no_more_than_how_a_text_begins() -> None:
+    """Labels repeat among people; texts that end in a label do not."""
+    labels = ["positive", "negative", "neutral"] * 100
+    copied = Watch(labels, same_kind=True)
+    batches = [copied.add(f"It rained. {label}", beside=label) for label in labels[:20]]
+    assert batches[-1] is not None
+    assert copied.read(batches[-1]).lights["itself"] == "red"
+    opened = Watch(with_opening(prose(300, 1)), same_kind=True)
+    texts = with_opening(prose(20, 2))
+    batches = [opened.add(f"{t} {o}", beside=t) for t, o in zip(texts, prose(20, 3), strict=True)]
+    assert batches[-1] is not None
+    assert opened.read(batches[-1]).lights["itself"] == "green"
+
+
 def hash_(word: str) -> int:
     return sum(ord(letter) * 31**at for at, letter in enumerate(word))
 
@@ -107,8 +167,9 @@ def test_a_suspicion_twice_in_a_row_is_amber() -> None:
         "the bees of the old mellow orchard left us",
         "grey boats in tarn harbour never came home",
         "that clock on brass street strikes only once",
+        "seven goats climbed up to this empty chapel",
     )
-    texts = [f"{' '.join(t.split()[:5])} {ends[at % 3]}" for at, t in enumerate(prose(40, 6))]
+    texts = [f"{' '.join(t.split()[:5])} {ends[at % 4]}" for at, t in enumerate(prose(40, 6))]
     first, second = readings(Watch(same_kind=False), texts)
     assert (first.light, second.light) == ("green", "amber")
     assert second.reasons[0].startswith("the texts are variations of a few: 0.")
@@ -156,11 +217,11 @@ def test_a_resumed_run_goes_on_as_if_it_had_never_stopped() -> None:
     texts, later = templated(prose(260, 1), 0.1), prose(40, 2)
     one, other = Watch(REAL, same_kind=True), Watch(REAL, same_kind=True)
     last = readings(one, texts)[-1]
-    again = other.refeed((text, "") for text in texts)
+    again = other.refeed((text, text, "") for text in texts)
     assert again is not None
     assert (again.number, again.light) == (last.number, last.light)
     assert lights(one, later) == lights(other, later)
-    assert Watch(same_kind=True).refeed([("a", "")]) is None
+    assert Watch(same_kind=True).refeed([("a", "a", "")]) is None
 
 
 def test_a_batch_is_read_in_another_thread_while_texts_come_in() -> None:
@@ -193,9 +254,9 @@ def test_the_whole_run_is_read_at_its_own_budget() -> None:
 def test_the_even_sample_is_bounded() -> None:
     stream = Stream(20)
     for number in range(20_000):
-        stream.add(f"text {number}")
+        stream.add(f"text {number}", f"part {number}")
     assert 2_000 < len(stream.sample) <= 4_096
-    assert stream.sample[:2] == ["text 0", "text 8"]
+    assert stream.sample[:2] == [("text 0", "part 0"), ("text 8", "part 8")]
     assert stream.first_batches == 10
 
 
