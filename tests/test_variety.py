@@ -325,7 +325,7 @@ class TestReference:
             watch = watching(tiny(tmp_path), [], reference=f"{people}#question")
             found = fed(watch, candidates).readings
             lights[name] = {reading.lights["reference"] for reading in found}
-            assert all(c.alarms for r in found for c in r.compared if c.source == "reference")
+            assert any(c.source == "reference" for r in found for c in r.compared)
         assert lights["good"] == {"green"}
         assert "red" in lights["bad"]
 
@@ -335,7 +335,7 @@ class TestReference:
         said: list[str] = []
         watch = watching(tiny(tmp_path), said, reference=people)
         found = fed(watch, [QA(question=t, answer=t[::-1]) for t in poor(20)]).readings
-        assert {reading.lights["reference"] for reading in found} == {"green"}
+        assert not any("reference" in reading.lights for reading in found)
         assert "the reference is of another kind: it is shown and never alarms" in found[0].notes
         assert (
             len([line for line in said if f"`{people}#question`, `{people}#answer`" in line]) == 1
@@ -376,7 +376,7 @@ class TestReference:
         earlier: Iterator[Any] = iter([(QA(question=t, answer=""), {}, "") for t in texts])
         watch.refeed(earlier, len(texts))
         assert len(list(earlier)) == len(texts) - BEGINNING
-        found = fed(watch, [QA(question=t, answer="") for t in poor(40)]).readings
+        found = fed(watch, [QA(question=t, answer="") for t in poor(120)]).readings
         assert "red" in {reading.lights.get("first batches") for reading in found}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from agentloop.runner import Run
 
 F = TypeVar("F", bound=Callable[..., Any])
+COLLECT = (10_000, 20, 20)
+"""Thresholds of Python's collector: what an item leaves behind is mostly gone by itself."""
 
 
 def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -142,6 +145,8 @@ def run(
         click.echo(json.dumps(expected.as_dict()) if as_json else expected.told())
         return 0
     try:
+        gc.freeze()  # what is loaded by now stays
+        gc.set_threshold(*COLLECT)
         result = asyncio.run(arun(recipe, progress=progress or "auto", **settings))
     except AgentloopError as error:
         if as_json and error.counts:

@@ -39,8 +39,6 @@ class Comparison(Record):
     value: float
     band: Band
     loss: Loss
-    alarms: bool
-    """Whether a loss may change the light: not against text of another kind."""
 
 
 class Reading(Record):
@@ -58,6 +56,8 @@ class Reading(Record):
     """What could not be compared, and what lies outside a band for the first time."""
     figures: Figures
     compared: tuple[Comparison, ...]
+    another_kind: Figures | None = None
+    """The reference's own figures at as many tokens, where it is of another kind: only shown."""
     turned_away: int = 0
     """Good candidates refused as copies meanwhile."""
 
@@ -79,7 +79,7 @@ def judge(
     for one in found:
         earlier = before.get((one.source, one.band.figure), "none")
         judged = _drifted if one.source == "first batches" else _light
-        light = judged(one.loss, earlier) if one.alarms else "green"
+        light = judged(one.loss, earlier)
         lights[one.source] = worst([lights.get(one.source, "green"), light])
         reasons += [sentence(one)] if light != "green" else []
     return lights, reasons
@@ -101,9 +101,8 @@ def sentence(found: Comparison) -> str:
     """Return a comparison in words, with the central 95 % of what it is compared with."""
     name, band = found.band.figure, found.band
     said = _WORDS[name].format(_shown(name, found.value), band.texts)
-    beside = "this run's first texts"
-    if found.source == "reference":
-        beside = "real text of this kind" if found.alarms else "the reference, of another kind"
+    real = found.source == "reference"
+    beside = "real text of this kind" if real else "this run's first texts"
     return f"{said}; {beside}: {_shown(name, band.low)}–{_shown(name, band.high)}"
 
 

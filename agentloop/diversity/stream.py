@@ -8,6 +8,7 @@ stored run is taken in again at 21,000 to 26,000 texts of 47 words a second.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,6 +18,9 @@ from agentloop.diversity.sample import EvenSample
 from agentloop.diversity.words import LONGEST, fingerprint, words
 
 REMEMBERED = 50_000  # fingerprints, a choice; what is older is for admission to know
+GROWING = ((400, 20), (2_000, 50), (10_000, 100), (math.inf, 200))
+"""Below so many texts, batches of so many: a run of 60 is read three times, so that amber can come
+within it; of a long one a tenth at most goes by unread, and reading costs less an item."""
 KEPT = 4_096  # texts of the even sample: 60,000 tokens of 15 words
 
 
@@ -40,8 +44,10 @@ class Batch:
 class Stream:
     """Cuts a stream of texts into batches; for one thread."""
 
-    def __init__(self, size: int):
-        self._size = size
+    def __init__(self, size: int | None = None):
+        """Cut batches of one size, or of the sizes of `GROWING`."""
+        self._fixed = size
+        self._size = size or GROWING[0][1]
         self.texts = self.batches = self.repeats = self.turned_away = 0
         """Counts of the run so far; texts of a batch that is not full are among them."""
         self.first: tuple[str, ...] = ()
@@ -104,6 +110,8 @@ class Stream:
             if len(self._beginning) >= ENOUGH:
                 self.first_batches = self.batches
                 self.first, self._beginning = tuple(self._beginning), []
+        if self._fixed is None:
+            self._size = next(size for most, size in GROWING if self.texts < most)
         self._start()
         return batch
 

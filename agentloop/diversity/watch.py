@@ -11,7 +11,8 @@ and for each batch a `Reading`. Refuses to know: the run, the store, what is don
     print(watch.whole())
 
 A batch is compared with three things: (a) the reference, which alarms only where it is of the same
-kind as the texts, or as the part of them that is named `beside` it; (b) the run's own first 200
+kind as the texts, or as the part of them that is named `beside` it, and else is shown beside the whole
+run alone; (b) the run's own first 200
 texts: drift; (c) nothing: copies, one opening, one frame, variations of a few texts, which is called
 `itself`. Of (a) a figure outside 99.9 % is red at once, outside 95 % twice in a row amber; of (b)
 outside 99.9 % twice in a row is red, outside 95 % twice in a row amber, for one odd batch is no
@@ -31,7 +32,7 @@ from typing import Literal
 from agentloop.diversity.band import ENOUGH, LOSS, bands, common_size, compared
 from agentloop.diversity.collapse import Sign, copies_sign, excused, signs, turned_away_sign
 from agentloop.diversity.corpus import Corpus
-from agentloop.diversity.measures import LARGE, SMALL, measure
+from agentloop.diversity.measures import LARGE, SMALL, Figures, measure
 from agentloop.diversity.reading import (
     LIGHTS,
     Comparison,
@@ -48,8 +49,8 @@ from agentloop.diversity.similarity import near_copies
 from agentloop.diversity.stream import Batch, Stream
 from agentloop.records import Json
 
-BATCH = 20  # texts: a run of 60 is read three times, so that amber can come within it
-WINDOW = 100  # texts in which copies are counted
+WINDOW = 200  # texts in which copies are counted
+WHOLE = 24_000  # tokens at which a whole run is compared: bands at 60,000 take 8 s
 
 
 @dataclass(frozen=True)
@@ -58,17 +59,13 @@ class _Against:
 
     source: Source
     reference: Reference
-    alarms: bool
 
     @property
     def notes(self) -> list[str]:
-        """Say why there is no band, or no alarm."""
-        count, said = len(self.reference), []
-        if count < ENOUGH:
-            said.append(f"no band: the {self.source} holds {count} texts, {ENOUGH} are needed")
-        if not self.alarms:
-            said.append(f"the {self.source} is of another kind: it is shown and never alarms")
-        return said
+        """Say why there is no band."""
+        if (count := len(self.reference)) >= ENOUGH:
+            return []
+        return [f"no band: the {self.source} holds {count} texts, {ENOUGH} are needed"]
 
     def compare(self, corpus: Corpus, budget: int) -> list[Comparison]:
         """Return every figure that may alarm beside its band; none without enough text."""
@@ -82,7 +79,6 @@ class _Against:
                 value=values[name],
                 band=known[name],
                 loss=known[name].loss(values[name]),
-                alarms=self.alarms,
             )
             for name in LOSS
             if name in values and name in known
@@ -100,7 +96,11 @@ class _View:
     """What of the texts is compared with the reference; the same corpus where that is all."""
     strata: Mapping[str, int]
     turned_away: int
-    budget: int = SMALL
+
+    @property
+    def budgets(self) -> tuple[int, int]:
+        """Tokens that are measured, and those that are compared."""
+        return (LARGE, WHOLE) if self.view == "run" else (SMALL, SMALL)
 
     def excuses(self, figures: frozenset[str]) -> frozenset[str]:
         """Return which signs are none because real text of the kind shows them as well.
@@ -126,7 +126,7 @@ class Watch:
         reference: Sequence[str] | Reference | None = None,
         *,
         same_kind: bool,
-        batch: int = BATCH,
+        batch: int | None = None,
         planned: Mapping[str, float] | None = None,
     ):
         self._stream, self._planned = Stream(batch), planned
@@ -134,14 +134,15 @@ class Watch:
             reference = Reference(reference) if reference else None
         self._reference = reference
         self._against: list[_Against] = []
-        if self._reference:
-            self._against.append(_Against("reference", self._reference, same_kind))
+        self._same_kind = same_kind
+        if self._reference and same_kind:
+            self._against.append(_Against("reference", self._reference))
         self._excused = (
             excused(self._reference.corpus) if self._reference and same_kind else frozenset()
         )
         self._own: _Against | None = None
         self._lock = threading.Lock()
-        self._copies: deque[bool] = deque(maxlen=max(WINDOW, batch))
+        self._copies: deque[bool] = deque(maxlen=max(WINDOW, batch or 0))
         self._before: tuple[int, Outside] = (0, {})
         self._lights: Counter[Light] = Counter()
         self._last: Reading | None = None
@@ -189,7 +190,7 @@ class Watch:
             return reading
 
     def whole(self) -> Reading:
-        """Measure and judge all accepted texts so far, at 60,000 tokens of an even sample.
+        """Measure all accepted texts so far, at 60,000 tokens of an even sample; judge them at 24,000.
 
         Without the run's own beginning, which is part of it, and what is suspicious is amber at once.
         """
@@ -203,7 +204,7 @@ class Watch:
                 seen.append(turned_away_sign(stream.turned_away, stream.texts))
             suspicious: Outside = {("itself", sign.figure): sign.loss for sign in seen}
             strata, away = dict(stream.strata), stream.turned_away
-            view = _View("run", stream.batches, corpus, beside, strata, away, LARGE)
+            view = _View("run", stream.batches, corpus, beside, strata, away)
             return self._judged(view, [], seen, suspicious)[0]
 
     def summary(self) -> Json:
@@ -224,12 +225,13 @@ class Watch:
     ) -> tuple[Reading, Outside]:
         """Return the reading of a view and what lies outside, to be remembered."""
         seen = [sign for sign in seen if sign.figure not in view.excuses(self._excused)]
-        found = [one for a in self._against for one in a.compare(view.beside, view.budget)]
-        found += [one for a in drift for one in a.compare(view.corpus, view.budget)]
+        measured, budget = view.budgets
+        found = [one for a in self._against for one in a.compare(view.beside, budget)]
+        found += [one for a in drift for one in a.compare(view.corpus, budget)]
         lights, reasons = judge(found, seen, before)
         figures = measure(
             view.corpus,
-            budget_tokens=view.budget,
+            budget_tokens=measured,
             reference=self._reference,
             beside=view.beside,
             strata=view.strata,
@@ -241,12 +243,25 @@ class Watch:
             light=worst(lights.values()),
             lights=lights,
             reasons=tuple(reasons),
-            notes=tuple(note for a in self._against for note in a.notes),
+            notes=(*(note for a in self._against for note in a.notes), *self._other_kind),
+            another_kind=self._shown(view),
             figures=figures,
             compared=tuple(found),
             turned_away=view.turned_away,
         )
         return reading, outside(found, seen)
+
+    @property
+    def _other_kind(self) -> list[str]:
+        """Say that the reference raises no alarm."""
+        other = self._reference is not None and not self._same_kind
+        return ["the reference is of another kind: it is shown and never alarms"] if other else []
+
+    def _shown(self, view: _View) -> Figures | None:
+        """Return the figures of a reference of another kind, for a whole run."""
+        if self._reference is None or self._same_kind or view.view != "run":
+            return None
+        return measure(self._reference.corpus, budget_tokens=min(LARGE, view.corpus.tokens))
 
     def _drift(self, number: int) -> tuple[list[_Against], list[str]]:
         """Return the run's own beginning to compare a later batch with, or why there is none."""
@@ -254,7 +269,7 @@ class Watch:
         if not first or number <= batches:
             return [], [f"no drift is measured within the first {ENOUGH} texts"]
         if self._own is None:
-            self._own = _Against("first batches", Reference(first), True)
+            self._own = _Against("first batches", Reference(first))
         return [self._own], []
 
     def _copied(self, batch: Batch, corpus: Corpus) -> Sign:

@@ -175,11 +175,23 @@ def _variety(facts: Json) -> Iterator[str]:
             yield f"The watch over run `{shown(run['run'])}` says **{shown(reading['light'])}**."
             yield from (f"- {shown(reason)}" for reason in reading["reasons"])
             yield ""
-            yield from _table(
-                ("figure", "value", "median of real text", "95 % of it", "compared with"),
-                [_compared(row) for row in reading["compared"]],
-                most=3 * MOST,
-            )
+            yield from _beside(reading)
+
+
+def _beside(reading: Json) -> Iterator[str]:
+    """Return the figures that were compared, or those of a reference of another kind."""
+    if compared := reading["compared"]:
+        heads = ("figure", "value", "median of real text", "95 % of it", "compared with")
+        yield from _table(heads, [_compared(row) for row in compared], most=3 * MOST)
+    if other := reading.get("another_kind"):
+        mine = reading["figures"]
+        rows = [
+            (words, _number(mine[name]), _number(other[name]))
+            for name, words in FIGURES.items()
+            if mine[name] is not None and other[name] is not None
+        ]
+        beside = ("figure", "what was written", "the reference, of another kind")
+        yield from _table(beside, rows, most=len(FIGURES))
 
 
 def _people(facts: Json) -> Iterator[str]:
@@ -298,7 +310,7 @@ def _compared(row: Json) -> tuple[object, ...]:
         _number(row["value"]),
         _number(band["median"]),
         f"{_number(band['low'])}–{_number(band['high'])}",
-        row["source"] + ("" if row["alarms"] else ", of another kind"),
+        row["source"],
     )
 
 
