@@ -3,11 +3,10 @@
     python benchmarks/items.py                    # CPU an item, between 1,000 and 5,000 items
     python benchmarks/items.py --sizes 1000 --latency 0.2 --width 64     # wall beside the ideal
 
-An item is three calls (`three_calls.py`): a draft, its revision, the grade; with journal, limits, checks,
-near-duplicates and the watch on variety, without audits and canaries, which would be calls more. The
-endpoint is another process. The cost of an item is the slope between two sizes, so that starting up and
-ending are no part of it; `start_s` is what is left. The ideal wall is calls × latency ÷ width. Prints
-one JSON object.
+An item is three calls (`three_calls.py`): a draft, its revision, the grade; with journal, limits,
+checks, near-duplicates and the watch on variety, without audits and canaries, which would be calls
+more. The endpoint is another process. The cost of an item is the slope between two sizes, so that
+starting up and ending are no part of it. The ideal wall is calls × latency ÷ width. Prints one JSON object.
 """
 
 from __future__ import annotations

@@ -25,8 +25,9 @@ def answer(request):
     if prompt.startswith("CRITIQUE"):
         return json.dumps({n: {"reason": "", "level": "yes"} for n in ("right", "clear")})
     return json.dumps({"question": "What?", "answer": "This."})
+models = {r: al.ScriptedModel(answer) for r in ("generator", "critic", "reviser")}
 run = al.run(sys.argv[1], seeds=[{"passage": "A passage."}], store=sys.argv[2], audit=0.0,
-             canaries=0.0, models={r: al.ScriptedModel(answer) for r in ("generator", "critic", "reviser")})
+             canaries=0.0, models=models)
 assert run.counts["accepted"] == 1
 """
 
