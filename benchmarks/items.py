@@ -6,7 +6,8 @@
 An item is three calls (`three_calls.py`): a draft, its revision, the grade; with journal, limits,
 checks, near-duplicates and the watch on variety, without audits and canaries, which would be calls
 more. The endpoint is another process. The cost of an item is the slope between two sizes, so that
-starting up and ending are no part of it. The ideal wall is calls × latency ÷ width. Prints one JSON object.
+starting up and ending are no part of it. The ideal wall is calls × latency ÷ width. Prints
+one JSON object.
 """
 
 from __future__ import annotations
