@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -18,6 +18,19 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 COLLECT = (10_000, 20, 20)
 """Thresholds of Python's collector: what an item leaves behind is mostly gone by itself."""
+
+
+@contextlib.contextmanager
+def _seldom_collecting() -> Iterator[None]:
+    """Collect less often, and never what is loaded by now; extension modules want it back."""
+    before = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(*COLLECT)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
 
 
 def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -145,9 +158,8 @@ def run(
         click.echo(json.dumps(expected.as_dict()) if as_json else expected.told())
         return 0
     try:
-        gc.freeze()  # what is loaded by now stays
-        gc.set_threshold(*COLLECT)
-        result = asyncio.run(arun(recipe, progress=progress or "auto", **settings))
+        with _seldom_collecting():
+            result = asyncio.run(arun(recipe, progress=progress or "auto", **settings))
     except AgentloopError as error:
         if as_json and error.counts:
             click.echo(json.dumps(error.counts))

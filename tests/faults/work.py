@@ -151,5 +151,5 @@ def ask(folder: Path, *lines: Sequence[str]) -> list[Told]:
     """Let another process run commands of agentloop's, one after the other."""
     asked = python(COMMANDS, json.dumps(lines), cwd=folder)
     code, out, err = ended(asked)
-    assert (code, err) == (0, "")
+    assert (code, err) == (0, ""), err
     return [Told(*json.loads(told)) for told in out.splitlines()]
