@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from agentloop.checks import sandbox
 from agentloop.checks.sandbox import ALL_WALLS, Limits, Outcome, Part, Program, SandboxError, run
 
 TIGHT = Limits(cpu_s=1, wall_s=20.0, total_s=60.0, memory_mb=256, processes=6, file_mb=4)
+PATIENT = replace(TIGHT, cpu_s=15)
 SOON = Limits(cpu_s=5, wall_s=0.5, total_s=60.0)
 STANDING = sandbox.walls()
 NO_WALLS: frozenset[str] = frozenset()
@@ -137,7 +139,7 @@ def test_hostile_programs_are_stopped_by_a_limit_with_a_name(
     source, limit = HOSTILE[name]
     if limit == "memory" and sys.platform != "linux":
         pytest.skip("memory is limited on Linux only")
-    outcome = one(source)
+    outcome = one(source, TIGHT if limit == "cpu" else PATIENT)
     assert not outcome.passed
     assert outcome.limit == limit
     assert TIGHT.say(limit)
