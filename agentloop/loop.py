@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Awaitable, Callable
-from typing import Any, Literal, TypeAlias, cast
+from functools import cached_property
+from typing import Any, Literal, TypeAlias
 
 from langgraph.graph import END, START, StateGraph
 from langgraph.runtime import Runtime
@@ -21,7 +22,7 @@ from langgraph.types import Command
 
 from agentloop.nodes import Nodes
 from agentloop.records import Json
-from agentloop.state import Context, Served, State
+from agentloop.state import Context, Served, State, has_runner, joined
 
 Node: TypeAlias = Callable[[State, Runtime[Context]], Awaitable[State]]
 Way: TypeAlias = Callable[[State], Awaitable[str]]
@@ -35,50 +36,78 @@ def standard_graph(recipe: Served, *, drafts_to: str = "check") -> StateGraph[An
     over `State` with the methods of `Nodes(recipe)` and the edges `unless_settled` and `after_check`.
     """
     nodes = Nodes(recipe)
-    graph = opening(recipe, nodes, drafts_to)
-    add_routed(graph, "check", nodes.check, after_check, "grade", "revise")
-    add_routed(graph, "grade", nodes.grade, unless_settled("revise"), "revise")
-    add_routed(graph, "revise", nodes.revise, unless_settled(drafts_to), drafts_to)
-    return graph
+    walk = _opening(recipe, nodes, drafts_to)
+    walk.add("check", nodes.check, after_check, "grade", "revise")
+    walk.add("grade", nodes.grade, unless_settled("revise"), "revise")
+    walk.add("revise", nodes.revise, unless_settled(drafts_to), drafts_to)
+    return walk.graph
 
 
 def ranked_graph(recipe: Served) -> StateGraph[Any, Any, Any, Any]:
     """Return a graph whose steps make several `drafts`: all are graded, and the best is kept."""
     nodes = Nodes(recipe)
-    graph = opening(recipe, nodes, "rank")
-    graph.add_node("rank", nodes.rank)
-    graph.add_edge("rank", END)
-    return graph
+    walk = _opening(recipe, nodes, "rank")
+    walk.add("rank", nodes.rank, _to_the_end)
+    return walk.graph
 
 
-def opening(recipe: Served, nodes: Nodes, then: str) -> StateGraph[Any, Any, Any, Any]:
+def _opening(recipe: Served, nodes: Nodes, then: str) -> Walk:
     """Return a graph of a recipe's steps, in a row; an item that none of them settled goes on."""
-    graph = StateGraph(State, context_schema=Context)
     row: dict[str, Any] = {step.__name__: nodes.step(step) for step in recipe.steps}
     if not row:
         row = {"generate": nodes.generate}
     elif then != "rank":
         row["draft"] = nodes.draft
-    graph.add_edge(START, next(iter(row)))
+    walk = Walk(StateGraph(State, context_schema=Context))
+    walk.graph.add_edge(START, next(iter(row)))
     for name, following in itertools.pairwise([*row, then]):
-        add_routed(graph, name, row[name], unless_settled(following), following)
-    return graph
+        walk.add(name, row[name], unless_settled(following), following)
+    return walk
 
 
-def add_routed(
-    graph: StateGraph[Any, Any, Any, Any], name: str, node: Node, way: Way, *to: str
-) -> None:
-    """Add a node and the ways that lead from it, to the end and to others.
+class Walk:
+    """A graph of nodes that say themselves where an item goes next.
 
-    It says both at once: a conditional edge would have LangGraph copy the whole state for it, 1.4 of
-    the 5.3 ms that an item of five steps takes there (`benchmarks/NOTES.md`).
+    In a run, an item goes on from node to node within one step of LangGraph, for a step costs more
+    than most nodes do (`benchmarks/NOTES.md`): as far as there are standard nodes to which nobody has
+    tied an edge of his own. LangGraph Studio, where no runner is, shows each node as a step.
     """
 
-    async def routed(state: State, runtime: Runtime[Context]) -> Command[str]:
-        found = await node(state, runtime)
-        return Command(update=found, goto=await way(cast("State", {**state, **found})))
+    def __init__(self, graph: StateGraph[Any, Any, Any, Any]):
+        self.graph = graph
+        self._stations: dict[str, tuple[Node, Way]] = {}
 
-    graph.add_node(name, routed, destinations=(*to, END))
+    def add(self, name: str, node: Node, way: Way, *to: str) -> None:
+        """Add a node and the ways that lead from it, to the end and to others."""
+
+        async def routed(state: State, runtime: Runtime[Context]) -> Command[str]:
+            return await self._from(name, state, runtime)
+
+        self._stations[name] = node, way
+        self.graph.add_node(name, routed, destinations=(*to, END))
+
+    async def _from(self, name: str, state: State, runtime: Runtime[Context]) -> Command[str]:
+        """Walk an item from a node to where LangGraph has to lead it on."""
+        found: State = {}
+        while True:
+            node, way = self._stations[name]
+            update = await node(state, runtime)
+            state, found = joined(state, update), joined(found, update)
+            name = await way(state)
+            if name not in self._free or not has_runner(runtime):
+                return Command(update=found, goto=name)
+
+    @cached_property
+    def _free(self) -> frozenset[str]:
+        """Nodes from which no other ways lead than those that are known here."""
+        graph = self.graph
+        tied = {start for start, _ in graph.edges} | graph.branches.keys()
+        tied |= {start for starts, _ in graph.waiting_edges for start in starts}
+        return frozenset(self._stations.keys() - tied)
+
+
+async def _to_the_end(_: State) -> str:
+    return END
 
 
 def unless_settled(node: str) -> Way:

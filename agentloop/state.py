@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any, Protocol, cast
 
 from langgraph.runtime import Runtime
 from typing_extensions import TypedDict
@@ -57,6 +57,16 @@ class State(TypedDict, total=False):
     """The item's own criteria, where the rubric asks for such."""
     attempts: Annotated[list[dict[str, Any]], operator.add]
     verdict: dict[str, Any]
+
+
+def joined(state: State, update: State) -> State:
+    """Return a state with an update, as LangGraph would make it of the two."""
+    both = {**state, **update}
+    if "attempts" in update:
+        both["attempts"] = [*state.get("attempts", ()), *update["attempts"]]
+    if "made" in update:
+        both["made"] = {**state.get("made", {}), **update["made"]}
+    return cast("State", both)
 
 
 @dataclass(frozen=True)
@@ -140,6 +150,11 @@ def context_of(runtime: Runtime[Context]) -> Context:
     """Return the context, with defaults where Studio gives none."""
     context: Context | None = runtime.context
     return Context() if context is None else context
+
+
+def has_runner(runtime: Runtime[Context]) -> bool:
+    """Whether a run walks the item, and not a person in Studio."""
+    return isinstance(context_of(runtime).agents, Agents)
 
 
 @asynccontextmanager

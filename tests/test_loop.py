@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from collections.abc import Callable
@@ -13,12 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import agentloop as al
+from agentloop.agents import Agents
 from agentloop.checks import Check
 from agentloop.errors import RefusedRequest, TransientError
-from agentloop.models.base import Reply
+from agentloop.models.base import NoJournal, Reply, Traits
+from agentloop.models.channel import Channel, Endpoint, RoleSettings
+from agentloop.models.limits import Limits
 from agentloop.records import Attempt, CheckResult, Grade
+from agentloop.state import Context
 from agentloop.verdicts import settle
-from tests.builders import QA, SEEDS, agent, draft, mark, marks, only, play, roles, tiny
+from tests.builders import QA, SEEDS, agent, draft, mark, marks, only, play, roles, serving, tiny
 
 TWO = """
 name: two
@@ -383,3 +388,47 @@ def test_a_node_of_ones_own_stands_between_draft_and_check(tmp_path: Path) -> No
     item = only(play(tmp_path, model, tiny(tmp_path, build=build)))
     assert [a.candidate["answer"].isupper() for a in item.attempts] == [True, True]
     assert roles(model) == ["GENERATE", "CRITIQUE", "REVISE", "CRITIQUE"]
+
+
+def test_an_edge_of_ones_own_that_leads_from_a_standard_node_is_walked(tmp_path: Path) -> None:
+    seen: list[int] = []
+
+    def look(state: al.State) -> al.State:
+        seen.append(len(state["checks"]))
+        return {}
+
+    def build(recipe: al.Recipe) -> Any:
+        return al.standard_graph(recipe).add_node(look).add_edge("check", "look")
+
+    model = agent(critique=[marks("no"), marks()], revise=draft("South."))
+    item = only(play(tmp_path, model, tiny(tmp_path, build=build)))
+    assert item.verdict
+    assert (item.verdict.verdict, item.verdict.round) == ("accepted", 1)
+    assert seen == [0, 0]
+
+
+async def steps(recipe: al.Recipe, context: Context) -> list[str]:
+    """Return the names of the nodes whose end LangGraph tells of, in order."""
+    asked = {"item": "a", "seed": SEEDS[0], "inputs": {"sample": 0}}
+    updates = recipe.compile().astream(asked, context=context, stream_mode="updates")
+    return [name async for update in updates for name in update]
+
+
+def test_a_run_walks_an_item_in_one_step_and_studio_shows_each_node(tmp_path: Path) -> None:
+    recipe = tiny(tmp_path)
+    kit = recipe.load()
+    answers = {"critique": [marks("no"), marks()], "revise": draft("South.")}
+
+    def channels(model: al.ScriptedModel) -> dict[str, Channel]:
+        endpoint = Endpoint(Limits(model, 1), Traits())
+        return {
+            role: Channel(role, endpoint, NoJournal(), RoleSettings(), seed=0)
+            for role in ("generator", "critic", "reviser")
+        }
+
+    agents = Agents("a", channels(agent(**answers)), kit.prompts, kit.rubric, QA)
+    assert asyncio.run(steps(recipe, Context(agents=agents))) == ["generate"]
+    with serving(agent(**answers)) as server:
+        context = Context(model="openai/x", base_url=server.url)
+        shown = asyncio.run(steps(recipe, context))
+    assert shown == ["generate", "check", "grade", "revise", "check", "grade"]
