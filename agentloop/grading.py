@@ -61,8 +61,7 @@ async def _judged(
                 reason, verdict = _ended(error, [attempt])
                 attempt = _without(attempt, reason, verdict.detail)
                 errors.append(error)
-        before = [a.model_dump(mode="json") for a in judged]
-        judged.append(not_worse(attempt, before))
+        judged.append(not_worse(attempt, judged))
     return judged, errors
 
 
@@ -103,8 +102,7 @@ def _ended(error: Exception, attempts: Sequence[Attempt]) -> tuple[Reason, Verdi
     if isinstance(error, TransientError):
         raise error
     if isinstance(error, ReplyError):
-        verdict = ungradable(error, [a.model_dump(mode="json") for a in attempts])
-        return reply_reason(error), Verdict.model_validate(verdict)
+        return reply_reason(error), Verdict.model_validate(ungradable(error, attempts))
     return "error", Verdict.model_validate(failure(error))
 
 
@@ -118,8 +116,8 @@ def _verdict(
         return _ended(unread[-1], attempts)[1]
     if errors and not any(attempt.grade for attempt in attempts):
         return _ended(errors[-1], attempts)[1]
-    told = [a.model_dump(mode="json") for a in attempts if a.reason != "error"]
-    return Verdict.model_validate(settle(told, refuse))
+    graded = [attempt for attempt in attempts if attempt.reason != "error"]
+    return Verdict.model_validate(settle(graded, refuse))
 
 
 def _at_the_door(verdict: Verdict, settled: Settled) -> Verdict:

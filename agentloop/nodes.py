@@ -80,7 +80,8 @@ class Nodes:
         compares = self.recipe.refuse is not None  # one that nobody could judge compares with none
         if wrong and (compares or not any(attempt["accepted"] for attempt in attempts)):
             return {"attempts": attempts, "verdict": wrong[0]}
-        return {"attempts": attempts, "verdict": settle(graded, self.recipe.refuse)}
+        tried = [Attempt.model_validate(attempt) for attempt in graded]
+        return {"attempts": attempts, "verdict": settle(tried, self.recipe.refuse)}
 
     async def _looked_at(
         self, state: State, draft: Json, number: int, runtime: Runtime[Context]
@@ -128,8 +129,9 @@ class Nodes:
                 critique = critique_of(grade, _failed(state["checks"]), rubric)
         except ReplyError as error:
             attempt = _attempt(state, reason=reply_reason(error), detail=str(error))
-            tried = _with(state, attempt)
-            return {"attempts": tried[-1:], "verdict": ungradable(error, tried)}
+            tried = [*_tried(state), attempt]
+            told = attempt.model_dump(mode="json")
+            return {"attempts": [told], "verdict": ungradable(error, tried)}
         except Exception as error:
             return self._ungraded(state, error)
         attempt = _attempt(
@@ -140,8 +142,7 @@ class Nodes:
             reason=reason,
             detail=detail,
         )
-        update = self._weigh(state, runtime, not_worse(attempt, state.get("attempts", [])))
-        return {**update, "criteria": own}
+        return {**self._weigh(state, runtime, attempt), "criteria": own}
 
     async def revise(self, state: State, runtime: Runtime[Context]) -> State:
         """Write another draft from the latest attempt and the evidence against it."""
@@ -153,9 +154,9 @@ class Nodes:
         except Exception as error:
             if may_pass(error) or not is_items_own(error):
                 return {"verdict": failure(error)}
-            return {"verdict": settle(state["attempts"])}
+            return {"verdict": settle(_tried(state))}
         if draft.candidate.model_dump(mode="json") == parent.candidate:
-            return {"verdict": settle(state["attempts"])}
+            return {"verdict": settle(_tried(state))}
         return _drafted(draft, round, parent.round)
 
     async def _revised(self, agents: Agents, state: State, parent: Attempt, round: int) -> Draft:
@@ -185,37 +186,43 @@ class Nodes:
         """Settle an item whose judging failed: by an earlier grade, where there is one."""
         verdict = failure(error)
         attempt = _attempt(state, reason="error", detail=verdict["detail"])
-        earlier = state.get("attempts", [])
+        earlier = _tried(state)
         own = is_items_own(error) and not may_pass(error)
-        if own and any(a["grade"] for a in earlier):
+        if own and any(a.grade for a in earlier):
             verdict = settle(earlier)
         return {"attempts": [attempt.model_dump(mode="json")], "verdict": verdict}
 
     def _weigh(self, state: State, runtime: Runtime[Context], attempt: Attempt) -> State:
         """Accept, leave it to a revision on new evidence, or settle for the best attempt."""
-        tried = _with(state, attempt)
-        worse = any(Attempt.model_validate(a).rank > attempt.rank for a in tried[:-1])
+        before = _tried(state)
+        attempt = not_worse(attempt, before)
         out_of_rounds = attempt.round >= context_of(runtime).max_rounds
-        idle = not (self.recipe.own_evidence or news(tried))
-        if attempt.accepted or worse or out_of_rounds or idle:
-            return {"attempts": tried[-1:], "verdict": settle(tried)}
-        return {"attempts": tried[-1:]}
+        found: State = {"attempts": [attempt.model_dump(mode="json")]}
+        if attempt.accepted or out_of_rounds or self._is_idle(before, attempt):
+            found["verdict"] = settle([*before, attempt])
+        return found
+
+    def _is_idle(self, before: Sequence[Attempt], attempt: Attempt) -> bool:
+        """Whether another revision would lead nowhere: it was worse, or there is nothing new to say."""
+        if any(earlier.rank > attempt.rank for earlier in before):
+            return True
+        return not (self.recipe.own_evidence or news(before, attempt))
 
 
-def news(tried: Sequence[Json]) -> bool:
+def news(before: Sequence[Attempt], latest: Attempt) -> bool:
     """Whether the latest attempt's critique holds evidence that no earlier one's did."""
-    *before, latest = (Attempt.model_validate(attempt).critique.evidence for attempt in tried)
-    return bool(latest.difference(*before))
+    known = (attempt.critique.evidence for attempt in before)
+    return bool(latest.critique.evidence.difference(*known))
 
 
-def not_worse(attempt: Attempt, before: Sequence[Json]) -> Attempt:
+def not_worse(attempt: Attempt, before: Sequence[Attempt]) -> Attempt:
     """Return an attempt; one that is worse than its parent in anything measured is not accepted.
 
     A revision that mends one thing and breaks another is no repair, whatever it scores.
     """
     if not attempt.accepted:
         return attempt
-    parent = next((Attempt.model_validate(a) for a in before if a["round"] == attempt.parent), None)
+    parent = next((a for a in before if a.round == attempt.parent), None)
     if parent is None:
         return attempt
     reason, detail = _worse(attempt, parent)
@@ -273,5 +280,5 @@ def _attempt(state: State, **found: Any) -> Attempt:
     )
 
 
-def _with(state: State, attempt: Attempt) -> list[Json]:
-    return [*state.get("attempts", []), attempt.model_dump(mode="json")]
+def _tried(state: State) -> list[Attempt]:
+    return [Attempt.model_validate(attempt) for attempt in state.get("attempts", [])]

@@ -148,7 +148,9 @@ def _field_of(variable: str, node: nodes.Node) -> set[str]:
 
 def _compile(body: str, where: str) -> Template:
     with boundary(PromptError, f"prompt `{where}`", TemplateError):
-        return _ENVIRONMENT.from_string(body)
+        template = _ENVIRONMENT.from_string(body)
+    template.globals = dict(template.globals)  # a chain of maps is walked again at each rendering
+    return template
 
 
 def _split(text: str) -> list[tuple[str, str]]:

@@ -1,6 +1,6 @@
 """How an item ends: by its best attempt, or by the error that left none.
 
-Enters: attempts as plain JSON, or an exception. Leaves: a verdict as plain JSON, for the state.
+Enters: attempts, or an exception. Leaves: a verdict as plain JSON, for the state.
 Refuses to know: graphs, rounds left, other items.
 """
 
@@ -28,11 +28,10 @@ Refuse = Callable[[Sequence[Attempt]], str]
 """`refuse(attempts)`: why an item is dropped whose best attempt would be accepted; empty to keep it."""
 
 
-def settle(attempts: Sequence[Json], refuse: Refuse | None = None) -> Json:
+def settle(attempts: Sequence[Attempt], refuse: Refuse | None = None) -> Json:
     """Return the verdict of the best attempt, the later one among equals."""
-    tried = [Attempt.model_validate(a) for a in attempts]
-    best = max(tried, key=lambda a: (a.rank, a.round))
-    if best.accepted and refuse and (why := refuse(tried)):
+    best = max(attempts, key=lambda a: (a.rank, a.round))
+    if best.accepted and refuse and (why := refuse(attempts)):
         best = best.model_copy(update={"accepted": False, "reason": "filtered", "detail": why})
     verdict = Verdict(
         verdict="accepted" if best.accepted else "rejected",
@@ -64,15 +63,14 @@ def failure(error: Exception) -> Json:
     return failed.model_dump(mode="json")
 
 
-def ungradable(error: ReplyError, attempts: Sequence[Json]) -> Json:
+def ungradable(error: ReplyError, attempts: Sequence[Attempt]) -> Json:
     """Return the verdict of an item whose critic could not be read: never a low mark.
 
     The best attempt that was graded is kept, else the latest.
     """
     detail = f"the critic's reply cannot be used: {error}"
-    tried = [Attempt.model_validate(a) for a in attempts]
-    graded = [a for a in tried if a.grade is not None]
-    kept = max(graded, key=lambda a: a.rank) if graded else tried[-1]
+    graded = [a for a in attempts if a.grade is not None]
+    kept = max(graded, key=lambda a: a.rank) if graded else attempts[-1]
     verdict = Verdict(
         verdict="ungradable",
         reason=reply_reason(error),

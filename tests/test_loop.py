@@ -314,7 +314,7 @@ def attempt(round: int, accepted: bool, passed: int, score: float) -> Attempt:
 def test_the_kept_attempt_is_never_beaten_by_another(found: list[tuple[bool, int, float]]) -> None:
     attempts = [attempt(n, *given) for n, given in enumerate(found)]
     shuffled = random.Random(0).sample(attempts, len(attempts))
-    verdict = settle([a.model_dump(mode="json") for a in shuffled])
+    verdict = settle(shuffled)
     kept = attempts[verdict["round"]]
     assert all(kept.rank >= other.rank for other in attempts)
     assert (verdict["verdict"] == "accepted") == any(a.accepted for a in attempts)

@@ -143,7 +143,7 @@ class Endpoint:
                 raise
             else:
                 self._learn(request, mode)
-                return replace(reply, tries=reply.tries + tries)
+                return replace(reply, tries=reply.tries + tries) if tries else reply
 
     def _learn(self, request: Request, mode: Structured) -> None:
         if request.schema is None or self._proven:
