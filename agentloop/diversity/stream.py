@@ -18,9 +18,9 @@ from agentloop.diversity.sample import EvenSample
 from agentloop.diversity.words import LONGEST, fingerprint, words
 
 REMEMBERED = 50_000  # fingerprints, a choice; what is older is for admission to know
-GROWING = ((400, 20), (2_000, 50), (10_000, 100), (math.inf, 200))
+GROWING = ((400, 20), (2_000, 50), (math.inf, 100))
 """Below so many texts, batches of so many: a run of 60 is read three times, so that amber can come
-within it; of a long one a tenth at most goes by unread, and reading costs less an item."""
+within it; in a long one reading costs less an item, and each size of batch has a band to be drawn."""
 KEPT = 4_096  # texts of the even sample: 60,000 tokens of 15 words
 
 
