@@ -54,6 +54,7 @@ bench: $(VENV)/.dev  ## how long one waits, what an item costs
 	@$(BIN)/python benchmarks/start.py
 	@$(BIN)/python benchmarks/items.py
 	@$(BIN)/python benchmarks/items.py --sizes 1000 --latency 0.2
+	@$(BIN)/python benchmarks/workers.py
 
 lock: $(VENV)/.dev  ## write constraints.txt anew from this environment
 	@$(PIP) freeze --all --exclude-editable | grep -E '^[A-Za-z0-9._-]+==' \

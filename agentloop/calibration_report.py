@@ -226,9 +226,10 @@ def _reports(path: Path) -> list[CalibrationReport]:
     if not path.is_file():
         raise SettingsError(f"there is no calibration `{path}`")
     with path.open("rb") as file:
-        is_json = file.read(64).lstrip().startswith(b"{")
+        begins = file.read(64)
+    is_store = begins[8:12] == b"DUCK"  # behind a checksum, which may begin with a brace
     try:
-        if is_json:
+        if begins.lstrip().startswith(b"{") and not is_store:
             return [CalibrationReport.model_validate(orjson.loads(path.read_bytes()))]
         return [CalibrationReport.model_validate(row) for row in Store(path).calibrations()]
     except (orjson.JSONDecodeError, ValidationError) as error:

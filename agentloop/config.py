@@ -156,6 +156,8 @@ class Settings(BaseModel):
     max_rounds: int | None = Field(default=None, ge=0, le=20)
     """Revisions of one item; the recipe's own number unless it is said."""
     concurrency: int | None = Field(default=None, ge=1)
+    workers: int = Field(default=1, ge=1, le=256)
+    """Processes that items are walked in; with one, in the process that drives the run."""
     seed: int = 0
     progress: ProgressMode = "auto"
     roles: dict[str, RoleConfig] = {}

@@ -9,7 +9,8 @@
     │   ├── RecipeError         the recipe or graph file
     │   ├── IdentityError       the same run name with other settings (DESIGN: identity of a run)
     │   ├── StoreError          the store's file: locked, missing, newer, broken
-    │   └── CalibrationError    labels or a judge that cannot carry what is asked of them
+    │   ├── CalibrationError    labels or a judge that cannot carry what is asked of them
+    │   └── WorkerError         a process that was to walk items does not start
     ├── ModelError              a call to a model ended without a usable reply
     │   ├── AccessError         401, 403, unknown model: no call can succeed (exit 2)
     │   ├── UnreachableError    nobody answers at the endpoint (exit 3)
@@ -78,6 +79,10 @@ class StoreError(UserError):
 
 class CalibrationError(UserError):
     """The labels are too few, or the judge tells too little."""
+
+
+class WorkerError(UserError):
+    """A worker process does not start."""
 
 
 class ModelError(AgentloopError):

@@ -22,12 +22,12 @@ from agentloop.novelty.lineage import depth_of
 from agentloop.novelty.near import Near, NearIndex
 from agentloop.novelty.semantic import LIMIT, SemanticIndex
 from agentloop.plan import Plan
-from agentloop.records import Attempt, Candidate, Json, Verdict, digest
+from agentloop.records import Candidate, Json, Verdict, digest
 from agentloop.store.files import Files
 from agentloop.store.resume import Owed
 from agentloop.store.taken import Taken
 from agentloop.variety import Variety
-from agentloop.verdicts import failure
+from agentloop.verdicts import Kept, failure
 
 OPENED = 64  # indexes of other runs that are open at once, each of five files
 
@@ -109,7 +109,7 @@ class Intake:
         return None
 
     def admit(
-        self, owed: Owed, inputs: Json, verdict: Verdict, kept: Attempt | None
+        self, owed: Owed, inputs: Json, verdict: Verdict, kept: Kept | None
     ) -> tuple[Verdict, str]:
         """Return an item's final verdict and the fingerprint that it was admitted under."""
         seed, text = owed.seed.fields, ""

@@ -2,6 +2,9 @@
 
 Enters: a recipe and settings. Leaves: a `Plan` with its seeds, prompts, rubric, models and identity; or
 UserError, with nothing written and no call made. Refuses to know: stores, items, progress.
+
+What walks an item is apart from what items are there: a `Workshop` knows neither seeds nor a store, so
+that another process can have one of its own and tell by its identity whether it is the same.
 """
 
 from __future__ import annotations
@@ -32,26 +35,28 @@ from agentloop.seeds import Seeds, Source
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Everything that is decided before the first call; nothing is written yet."""
+class Judged:
+    """What is known of the judges."""
+
+    calibration: CalibrationReport | None = None
+    """Of the critic, where it is the only one; its threshold, if any, is the rubric's in the `kit`."""
+    weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    """What each judge of a panel counts, by its calibration; all the same without one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workshop:
+    """What an item is walked with: recipe, prompts, rubric, models; and what makes another run."""
 
     found: FoundRecipe
     kit: Kit
     settings: Settings
-    seeds: Seeds
-    store: Path
-    run: str
-    parent: str | None
-    """The run that this one is forked from, when it is begun."""
     endpoints: Mapping[str, Endpoint]
     roles: Mapping[str, RoleSettings]
     identity: Json
     concurrency: int
-    calibration: CalibrationReport | None = None
-    """What is known of the critic; its threshold, where it has one, is the rubric's in `kit`."""
-    weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
-    """What each judge of a panel counts, by its calibration; all the same without one."""
-
+    """Items that may be in flight."""
+    judged: Judged = Judged()
     attributes: Attributes = Attributes({})
     """What items are to differ in."""
 
@@ -59,6 +64,11 @@ class Plan:
     def mingles(self) -> bool:
         """Whether what became of earlier items matters to later ones."""
         return bool(self.attributes.plan) or self.found.recipe.pool is not None
+
+    @property
+    def calibration(self) -> CalibrationReport | None:
+        """What is known of the critic."""
+        return self.judged.calibration
 
     @property
     def max_rounds(self) -> int:
@@ -74,10 +84,21 @@ class Plan:
         return dict(zip(names, shares, strict=False))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Plan(Workshop):
+    """Everything that is decided before the first call; nothing is written yet."""
+
+    seeds: Seeds
+    store: Path
+    run: str
+    parent: str | None
+    """The run that this one is forked from, when it is begun."""
+
+
 def prepare(recipe: str | Recipe | FoundRecipe, settings: Settings) -> Plan:
     """Check everything that can be checked without a call. Raises UserError."""
     found = find_recipe(recipe)
-    kit = found.recipe.load(settings.rubric, *([settings.prompts] if settings.prompts else []))
+    kit = _kit(found, settings)
     if settings.store is None:
         raise SettingsError("no store is named: `--store FILE.duckdb`")
     if settings.seeds is None:
@@ -88,6 +109,30 @@ def prepare(recipe: str | Recipe | FoundRecipe, settings: Settings) -> Plan:
     name = settings.run or found.recipe.name
     if settings.fork == name:
         raise SettingsError(f"`--fork {name}` needs a name of its own: it is forked from `{name}`")
+    return Plan(
+        **vars(_workshop(found, kit, settings)),
+        seeds=seeds,
+        store=settings.store,
+        run=settings.fork or name,
+        parent=name if settings.fork else None,
+    )
+
+
+def equip(found: FoundRecipe, settings: Settings, judged: Judged) -> Workshop:
+    """Return what walks items of a run that was planned elsewhere, where the judges were looked up.
+
+    Raises UserError.
+    """
+    return _workshop(found, _kit(found, settings), settings, judged)
+
+
+def _kit(found: FoundRecipe, settings: Settings) -> Kit:
+    return found.recipe.load(settings.rubric, *([settings.prompts] if settings.prompts else []))
+
+
+def _workshop(
+    found: FoundRecipe, kit: Kit, settings: Settings, judged: Judged | None = None
+) -> Workshop:
     asked = asked_roles(settings, found.recipe.roles)
     endpoints, concurrency = open_endpoints(settings, asked)
     if settings.budget_usd is not None:
@@ -101,28 +146,20 @@ def prepare(recipe: str | Recipe | FoundRecipe, settings: Settings) -> Plan:
     identity = kit.identity | _identity(settings, kit, models) | {"recipe.source": found.source}
     if attributes.plan:
         identity |= {"attributes": attributes.plan, "prompts.wishes": kit.prompts["wishes"].hash}
-    weights = _weights(settings, kit, endpoints, models)
-    identity |= {"panel.weights": weights} if weights else {}
-    calibration = None
-    if not settings.panel:  # one judge's threshold is not its panel's
-        calibration = _calibration(settings, kit, endpoints["critic"].name, models["critic"])
-    if calibration is not None and calibration.state == "calibrated":
-        identity["calibration"] = calibration.digest
-        kit = _calibrated(kit, calibration)
-    return Plan(
+    judged = judged or _judged(settings, kit, endpoints, models)
+    identity |= {"panel.weights": judged.weights} if judged.weights else {}
+    if judged.calibration is not None and judged.calibration.state == "calibrated":
+        identity["calibration"] = judged.calibration.digest
+        kit = _calibrated(kit, judged.calibration)
+    return Workshop(
         found=found,
         kit=kit,
         settings=settings,
-        seeds=seeds,
-        store=settings.store,
-        run=settings.fork or name,
-        parent=name if settings.fork else None,
         endpoints=endpoints,
         roles=roles,
         identity=orjson.loads(orjson.dumps(identity)),
         concurrency=concurrency,
-        calibration=calibration,
-        weights=weights,
+        judged=judged,
         attributes=attributes,
     )
 
@@ -161,6 +198,15 @@ def _attributes(recipe: Recipe, settings: Settings) -> Attributes:
             "whose generator writes them at once"
         )
     return attributes
+
+
+def _judged(
+    settings: Settings, kit: Kit, endpoints: Mapping[str, Endpoint], models: Mapping[str, Json]
+) -> Judged:
+    """Look up what is known of the judges; one judge's threshold is not its panel's."""
+    if settings.panel:
+        return Judged(None, _weights(settings, kit, endpoints, models))
+    return Judged(_calibration(settings, kit, endpoints["critic"].name, models["critic"]))
 
 
 def _calibration(
@@ -210,15 +256,15 @@ def judge_identity(kit: Kit, model: Json) -> Json:
     return found
 
 
+def differing(one: Json, other: Json) -> str:
+    """Return the keys in which two identities differ, in backticks; nothing where they are the same."""
+    keys = sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))
+    return ", ".join(f"`{key}`" for key in keys)
+
+
 def check_identity(stored: Json, plan: Plan) -> None:
     """Raise IdentityError, naming the differing keys, unless a stored run is the planned one."""
-    keys = sorted(
-        key
-        for key in stored.keys() | plan.identity.keys()
-        if stored.get(key) != plan.identity.get(key)
-    )
-    if keys:
-        listed = ", ".join(f"`{key}`" for key in keys)
+    if listed := differing(stored, plan.identity):
         raise IdentityError(
             f"run `{plan.run}` in `{plan.store}` was made with another {listed}: "
             "start one beside it with `--run NEW`, or `--fork NEW` to take over every reply that is "

@@ -227,7 +227,7 @@ class Regrader:
             Applicant(settled.item, kept.messages if kept else ()), verdict
         )
         at = (self._task.run, self._grading)
-        self._journal.settle(*graded_lines(at, settled, attempts, verdict, text))
+        self._journal.settle(settled.item, *graded_lines(at, settled, attempts, verdict, text))
         tally = self._tally
         tally.verdicts[verdict.verdict] += 1
         if verdict.reason:

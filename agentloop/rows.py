@@ -26,6 +26,7 @@ PACKAGES = ("langgraph", "litellm", "duckdb", "pydantic")
 TOLD = {
     "accept", "items", "per_seed", "max_rounds", "concurrency", "budget_usd", "max_seconds",
     "audit", "canaries", "novelty", "on_collapse", "reference", "decontaminate", "novel_to",
+    "workers",
 }  # fmt: skip
 """Settings that are no part of a run's identity, kept with each session."""
 
@@ -107,11 +108,9 @@ def reopened_line(run: str, owed: Owed) -> Line:
     }
 
 
-def settled_lines(
-    run: str, owed: Owed, attempts: Sequence[Attempt], verdict: Verdict, fingerprint: str
-) -> list[Line]:
-    """Return an item's attempts, grades and verdict; the verdict last, for a torn write."""
-    place = {"run": run, "item": owed.item, "opening": owed.opening}
+def attempt_lines(run: str, item: str, opening: int, attempts: Sequence[Attempt]) -> list[Line]:
+    """Return an item's attempts and grades."""
+    place = {"run": run, "item": item, "opening": opening}
     lines: list[Line] = []
     for attempt in attempts:
         data = attempt.model_dump(mode="json")
@@ -119,9 +118,14 @@ def settled_lines(
         at = {**place, "round": attempt.round}
         lines.append(("attempts", data | at))
         lines.append(("grades", {**at, "grading": 0, **grade, **_stamp(attempt)}))
-    row = {**place, **verdict.model_dump(), "fingerprint": fingerprint, "time": time.time()}
-    lines.append(("verdicts", row))
     return lines
+
+
+def verdict_line(run: str, owed: Owed, verdict: Verdict, fingerprint: str) -> Line:
+    """Return the row of an item's verdict; it comes after all else of the item, for a torn write."""
+    place = {"run": run, "item": owed.item, "opening": owed.opening}
+    stamp = {"fingerprint": fingerprint, "time": time.time()}
+    return "verdicts", {**place, **verdict.model_dump(), **stamp}
 
 
 def _stamp(attempt: Attempt) -> Json:

@@ -1,7 +1,7 @@
 """One sitting of a run: workers, resume, signals, from the first item taken to the last fold.
 
-Enters: a plan. Leaves: settled items in the store, and how the sitting ended. Only this module knows
-graph and store both. Refuses to know: what a graph does with an item, how models are reached.
+Enters: a plan. Leaves: settled items in the store, and how the sitting ended. Refuses to know: what a
+graph does with an item and in which process (`engines`), how models are reached.
 
 Workers take items from one iterator, so that nothing waits for a stage to end and no data set is ever
 held whole. An item that is stopped on its way has no verdict; the journal answers when it replays.
@@ -14,23 +14,18 @@ import contextlib
 import time
 from dataclasses import dataclass
 
-from agentloop.agents import Agents
-from agentloop.auditing import audit, audit_line, canary_line, gate, try_canary
 from agentloop.calibration_report import standing
-from agentloop.canaries import canary, chosen
 from agentloop.crew import Crew, StoppedBy
-from agentloop.drafts import hidden_fields
+from agentloop.engines import Driver, Task, Walked, engine_for
 from agentloop.errors import AgentloopError, BudgetReached, SettingsError
 from agentloop.feed import Feed
 from agentloop.intake import Intake
-from agentloop.loop import recursion_limit
 from agentloop.models.base import Reply
 from agentloop.models.budget import Budget
-from agentloop.models.channel import Channel, Endpoint
 from agentloop.models.family import family
 from agentloop.plan import Plan
 from agentloop.progress import Progress, Tally
-from agentloop.records import Attempt, Json, Verdict
+from agentloop.records import Json, Verdict
 from agentloop.rows import (
     calibration_line,
     item_line,
@@ -38,11 +33,10 @@ from agentloop.rows import (
     reopened_line,
     run_line,
     session_line,
-    settled_lines,
+    verdict_line,
 )
-from agentloop.state import Context
 from agentloop.store import COUNT_KEYS, Store
-from agentloop.store.journal import Line, RunJournal
+from agentloop.store.journal import RunJournal
 from agentloop.store.resume import Owed
 from agentloop.store.writer import Writer
 from agentloop.variety import Variety
@@ -80,7 +74,7 @@ class Session:
             self._variety = Variety(plan, self._crew.note, self._collapsed)
         self._last = contextlib.ExitStack()
         """What is closed at the end."""
-        self._steps = len(plan.found.recipe.steps)
+        self._engine = engine_for(plan)
 
     async def play(self) -> Ending:
         """Work until the target, a cap, the end of the seeds, or a signal."""
@@ -94,8 +88,7 @@ class Session:
             self._take_up()
             await self._work()
         finally:
-            for endpoint in set(plan.endpoints.values()):
-                await endpoint.limits.model.aclose()
+            await self._engine.close()
             with contextlib.suppress(OSError):
                 self._progress.stop()
             self._last.close()
@@ -139,13 +132,12 @@ class Session:
     async def _work(self) -> None:
         from langsmith import tracing_context
 
-        for endpoint in set(self._plan.endpoints.values()):
-            endpoint.note = endpoint.limits.note = self._crew.note
         self._progress.start(self._tally)
         self._crew.tell("started", text=self._greeting())
         notices = {endpoint.notice for endpoint in self._plan.endpoints.values()} - {""}
         for notice in (*sorted(notices), *self._plan.kit.notices):
             self._crew.note(notice)
+        await self._engine.start(Driver(self._journal, self._budget, self._crew.note))
         beat, clock = asyncio.create_task(self._heartbeat()), self._clock()
         try:
             with tracing_context(enabled=False):
@@ -169,8 +161,7 @@ class Session:
 
     def _unanswered(self) -> bool:
         """Whether items failed in this sitting and nobody answered a single call."""
-        answered = any(endpoint.limits.answered for endpoint in self._plan.endpoints.values())
-        return self._failed > 0 and self._sent > 0 and not answered
+        return self._failed > 0 and self._sent > 0 and not self._engine.answered
 
     def _clock(self) -> asyncio.TimerHandle | None:
         """Set the alarm for `--max-seconds`."""
@@ -275,77 +266,25 @@ class Session:
 
     async def _settle(self, owed: Owed) -> None:
         """Walk one item through the graph and the door, and write it down."""
-        attempts: list[Attempt] = []
-        watched: list[Line] = []
         inputs: Json = {}
         try:
             inputs = self._begin(owed)
-            verdict = self._intake.refused(owed, inputs)
-            if verdict is None:
-                verdict = await self._walked(owed, inputs, attempts, watched)
+            refused = self._intake.refused(owed, inputs)
+            walked = Walked(refused) if refused else await self._walk(owed, inputs)
         except (AgentloopError, asyncio.CancelledError):
             self._intake.dropped(inputs)
             raise
-        except Exception as error:  # a bug in `draw` or in a node of one's own costs one item
-            verdict = Verdict.model_validate(failure(error))
-        kept = next((a for a in attempts if a.round == verdict.round), None)
-        verdict, fingerprint = self._intake.admit(owed, inputs, verdict, kept)
-        lines = settled_lines(self._plan.run, owed, attempts, verdict, fingerprint)
-        self._journal.settle(*watched, *lines)
+        except Exception as error:  # a bug in a `draw` of one's own costs one item
+            walked = Walked(Verdict.model_validate(failure(error)))
+        verdict, fingerprint = self._intake.admit(owed, inputs, walked.verdict, walked.kept)
+        last = verdict_line(self._plan.run, owed, verdict, fingerprint)
+        self._journal.settle(owed.item, *walked.lines, last)
         self._count(owed.item, verdict)
 
-    async def _walked(
-        self, owed: Owed, inputs: Json, attempts: list[Attempt], watched: list[Line]
-    ) -> Verdict:
-        """Return what graph and auditor make of an item; fill in its attempts and what was watched."""
-        agents = self._agents(owed, inputs)
+    async def _walk(self, owed: Owed, inputs: Json) -> Walked:
         rounds = inputs.get("rounds", self._plan.max_rounds)
-        state = await self._plan.found.graph.ainvoke(
-            {"item": owed.item, "seed": owed.seed.fields, "inputs": inputs},
-            context=Context(agents=agents, max_rounds=rounds),
-            config={"recursion_limit": recursion_limit(rounds, self._steps)},
-            output_keys=["verdict", "attempts"],
-        )
-        verdict = Verdict.model_validate(state["verdict"])
-        attempts += [Attempt.model_validate(a) for a in state.get("attempts", [])]
-        verdict = await self._audit(owed, agents, attempts, verdict, watched)
-        await self._try_canary(owed, agents, attempts, watched)
-        return verdict
-
-    async def _audit(
-        self,
-        owed: Owed,
-        agents: Agents,
-        attempts: list[Attempt],
-        verdict: Verdict,
-        watched: list[Line],
-    ) -> Verdict:
-        """Let the auditor see a sample; return the verdict, which only an audit of all can change."""
-        settings, run = self._plan.settings, self._plan.run
-        drawn = chosen(settings.audit, settings.seed, owed.item, "audit")
-        if not drawn or verdict.verdict not in ("accepted", "rejected"):
-            return verdict
-        found = await audit(agents, owed.seed.fields, attempts)
-        watched += [audit_line(run, owed.item, owed.opening, f, time.time()) for f in found]
-        return gate(verdict, found) if settings.audit == 1 else verdict
-
-    async def _try_canary(
-        self, owed: Owed, agents: Agents, attempts: list[Attempt], watched: list[Line]
-    ) -> None:
-        """Show the critic something whose right verdict is known, with some items."""
-        settings, seed = self._plan.settings, owed.seed.fields
-        graded = next((a for a in attempts if a.grade and a.grade.judges), None)
-        if graded is None or not chosen(settings.canaries, settings.seed, owed.item, "canary"):
-            return
-        last = graded.messages[-1]["content"] if graded.messages else ""
-        kit = self._plan.kit
-        hidden = hidden_fields(kit.recipe.candidate)
-        shown = canary(owed.item, graded.candidate, last, kit.canaries, hidden)
-        if shown is None or graded.grade is None:
-            return
-        own = graded.grade.criteria if shown.seed is None else ()
-        found = await try_canary(agents, shown.seed or seed, shown, own)
-        watched.append(canary_line(self._plan.run, owed.item, shown, found, time.time()))
+        task = Task(owed.item, owed.opening, owed.seed.fields, inputs, rounds)
+        return await self._engine.walk(task)
 
     def _begin(self, owed: Owed) -> Json:
         """Return an item's inputs: drawn once and written down before its first call."""
@@ -357,36 +296,6 @@ class Session:
         finally:
             self._journal.write(item_line(self._plan.run, owed, inputs))
         return inputs
-
-    def _agents(self, owed: Owed, inputs: Json) -> Agents:
-        plan = self._plan
-        channels: dict[str, Channel] = {
-            role: Channel(
-                role,
-                endpoint,
-                self._journal,
-                plan.roles[role],
-                plan.settings.seed,
-                self._budget,
-            )
-            for role, endpoint in self._endpoints(inputs).items()
-        }
-        return Agents(
-            owed.item,
-            channels,
-            plan.kit.prompts,
-            plan.kit.rubric,
-            plan.found.recipe.candidate,
-            plan.kit.checks,
-            owed.opening,
-            plan.weights,
-        )
-
-    def _endpoints(self, inputs: Json) -> dict[str, Endpoint]:
-        """Return who plays each role for an item: of several generators the one that it drew."""
-        endpoints = self._plan.endpoints
-        mine = {role: e for role, e in endpoints.items() if not role.startswith("generator.")}
-        return mine | {"generator": endpoints[inputs.get("generator", "generator")]}
 
     def _count(self, item: str, verdict: Verdict) -> None:
         tally = self._tally

@@ -7,6 +7,7 @@ Refuses to know: graphs, rounds left, other items.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from agentloop.errors import (
     AccessError,
@@ -26,6 +27,19 @@ SHOWN = 500  # characters of a bug's text
 
 Refuse = Callable[[Sequence[Attempt]], str]
 """`refuse(attempts)`: why an item is dropped whose best attempt would be accepted; empty to keep it."""
+
+
+class Kept(NamedTuple):
+    """What the door looks at of the attempt that a verdict keeps."""
+
+    candidate: Json
+    messages: tuple[dict[str, str], ...]
+
+    @classmethod
+    def of(cls, attempts: Sequence[Attempt], verdict: Verdict) -> Kept | None:
+        """Return it of the attempt that a verdict names; None where there is none."""
+        found = next((a for a in attempts if a.round == verdict.round), None)
+        return None if found is None else cls(found.candidate, found.messages)
 
 
 def settle(attempts: Sequence[Attempt], refuse: Refuse | None = None) -> Json:

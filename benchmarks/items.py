@@ -81,11 +81,19 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--latency", type=float, default=0.005, help="seconds a call")
     parser.add_argument("--client", default="direct", choices=["direct", "litellm"])
+    parser.add_argument("--on-collapse", default="warn", choices=["warn", "off"])
     options = parser.parse_args()
     sizes = [int(size) for size in options.sizes.split(",")]
     with tempfile.TemporaryDirectory() as name, serving(options.latency) as url:
         found = [
-            run(url, size, options.width, Path(name), "--client", options.client) for size in sizes
+            run(
+                url,
+                size,
+                options.width,
+                Path(name),
+                *("--client", options.client, "--on-collapse", options.on_collapse),
+            )
+            for size in sizes
         ]
     for row in found:
         ideal = CALLS * row["items"] * options.latency / options.width

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 from agentloop import errors
 from agentloop.errors import AgentloopError, RecipeError, TransientError, boundary, did_you_mean
 
-USER = ["Settings", "Seed", "Rubric", "Prompt", "Recipe", "Identity", "Store", "Calibration"]
+USER = [
+    "Settings",
+    "Seed",
+    "Rubric",
+    "Prompt",
+    "Recipe",
+    "Identity",
+    "Store",
+    "Calibration",
+    "Worker",
+]
 
 
 @pytest.mark.parametrize("name", USER)

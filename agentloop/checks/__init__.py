@@ -103,7 +103,18 @@ def _run(check: Check, candidate: Json, seed: Json) -> CheckResult:
     )
 
 
+_sharing = 1
+"""Processes that run slow checks on this machine, this one included."""
+
+
+def share_cores(processes: int) -> None:
+    """Run only so many slow checks at once that others have their part; before the first of them."""
+    global _sharing
+    _sharing = processes
+
+
 @functools.cache
 def _threads() -> ThreadPoolExecutor:
     """Return the threads of all slow checks of this process."""
-    return ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="check")
+    cores = (os.cpu_count() or 1) // _sharing
+    return ThreadPoolExecutor(max(1, cores), thread_name_prefix="check")

@@ -3,34 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from agentloop.collecting import seldom_collecting
 from agentloop.plain import plain
 
 if TYPE_CHECKING:
     from agentloop.runner import Run
 
 F = TypeVar("F", bound=Callable[..., Any])
-COLLECT = (10_000, 20, 20)
-"""Thresholds of Python's collector: what an item leaves behind is mostly gone by itself."""
-
-
-@contextlib.contextmanager
-def _seldom_collecting() -> Iterator[None]:
-    """Collect less often, and never what is loaded by now; extension modules want it back."""
-    before = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(*COLLECT)
-    try:
-        yield
-    finally:
-        gc.set_threshold(*before)
-        gc.unfreeze()
 
 
 def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -98,6 +83,7 @@ _how = _options(
         "--max-rounds", type=int, metavar="R", help="revisions of one item  [the recipe's]"
     ),
     click.option("--concurrency", type=int, metavar="K", help="items in flight  [16; local: 2]"),
+    click.option("--workers", type=int, metavar="N", help="processes that share the work  [1]"),
     click.option("--budget-usd", type=float, metavar="USD", help="spend no more than this"),
     click.option("--max-seconds", type=float, metavar="S", help="stop after so many seconds"),
     click.option(
@@ -158,7 +144,7 @@ def run(
         click.echo(json.dumps(expected.as_dict()) if as_json else expected.told())
         return 0
     try:
-        with _seldom_collecting():
+        with seldom_collecting():
             result = asyncio.run(arun(recipe, progress=progress or "auto", **settings))
     except AgentloopError as error:
         if as_json and error.counts:

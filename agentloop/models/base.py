@@ -132,19 +132,22 @@ class Call(NamedTuple):
 class Journal(Protocol):
     """Every paid call, once: what was answered is answered again from here.
 
-    `row` names the row that says what was set aside for a call, where a budget is kept.
+    `row` names the row that says what was set aside for a call, where a budget is kept. What is awaited
+    is safe when it returns: where the journal is another process's, that takes a while.
     """
 
     def recall(self, call: Call) -> Reply | None:
         """Return the journaled reply when key and digest agree."""
 
-    def announce(self, call: Call, usd: float) -> str:
+    async def announce(self, call: Call, usd: float) -> str:
         """Make safe, before a try is sent, what it may cost; return the name of its row."""
 
-    def record(self, call: Call, reply: Reply, row: str = "") -> None:
+    async def record(self, call: Call, reply: Reply, row: str = "") -> None:
         """Make a reply safe before anyone sees it."""
 
-    def record_failure(self, call: Call, error: BaseException, tries: int, row: str = "") -> None:
+    async def record_failure(
+        self, call: Call, error: BaseException, tries: int, row: str = ""
+    ) -> None:
         """Write down a call that got no reply, for its requests were sent."""
 
 
@@ -154,12 +157,12 @@ class NoJournal:
     def recall(self, *_: Any) -> None:
         """Know nothing."""
 
-    def announce(self, *_: Any) -> str:
+    async def announce(self, *_: Any) -> str:
         """Keep nothing."""
         return ""
 
-    def record(self, *_: Any) -> None:
+    async def record(self, *_: Any) -> None:
         """Keep nothing."""
 
-    def record_failure(self, *_: Any) -> None:
+    async def record_failure(self, *_: Any) -> None:
         """Keep nothing."""

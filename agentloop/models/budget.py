@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 from agentloop.errors import BudgetReached
-from agentloop.models.base import Request
+from agentloop.models.base import Call, Request
 from agentloop.models.estimate import answer_tokens, prompt_tokens
 from agentloop.models.prices import Price
 
@@ -28,6 +29,27 @@ def worst_case(request: Request, price: Price) -> float:
     return (tokens * dearest_input + answer_tokens(request) * dearest_output) / 1e6
 
 
+class Purse(Protocol):
+    """Where the money for one call is set aside."""
+
+    async def reserve(self, amount: float) -> None:
+        """Set an amount of USD aside; it may have to wait. Raises BudgetReached."""
+
+    def settle(self, amount: float, cost: float) -> None:
+        """Book what a call did cost in place of what was set aside for it."""
+
+
+class Bank(Protocol):
+    """Who keeps a budget."""
+
+    def purse(self, call: Call) -> Purse:
+        """Return where the money for a call is set aside."""
+
+
+async def _unsaid(usd: float) -> str:
+    return ""
+
+
 class Budget:
     """USD that may be spent; shared by all roles of a run."""
 
@@ -38,6 +60,10 @@ class Budget:
         self.reserved = 0.0
         self._open = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
+
+    def purse(self, call: Call) -> Budget:
+        """Return the one purse of all calls."""
+        return self
 
     async def reserve(self, amount: float) -> None:
         """Set an amount aside; waits for calls in flight; BudgetReached when it never will fit."""
@@ -74,15 +100,15 @@ class Stake:
 
     def __init__(
         self,
-        budget: Budget | None = None,
+        purse: Purse | None = None,
         amount: float = 0.0,
-        announce: Callable[[float], str] = lambda _: "",
+        announce: Callable[[float], Awaitable[str]] = _unsaid,
     ):
         self.tries = 0
         """Requests sent, the one that is under way included."""
         self.row = ""
         """The row that says what is set aside now."""
-        self._budget = budget
+        self._purse = purse
         self._amount = amount
         self._announce = announce
         self._reserved = False
@@ -90,14 +116,14 @@ class Stake:
 
     async def reserve(self) -> None:
         """Set the amount aside, unless it still is; it may have to wait. Raises BudgetReached."""
-        if self._budget is not None and not self._reserved:
-            await self._budget.reserve(self._amount)
+        if self._purse is not None and not self._reserved:
+            await self._purse.reserve(self._amount)
             self._reserved = True
 
-    def send(self) -> None:
+    async def send(self) -> None:
         """Take note that a try is sent now; what it may cost is safe when this returns."""
-        if self._budget is not None and not self.row:
-            self.row = self._announce(self._amount)
+        if self._purse is not None and not self.row:
+            self.row = await self._announce(self._amount)
         self.tries += 1
         self._under_way = True
 
@@ -120,6 +146,6 @@ class Stake:
         self._close(0.0)
 
     def _close(self, cost: float) -> None:
-        if self._budget is not None and self._reserved:
+        if self._purse is not None and self._reserved:
             self._reserved = False
-            self._budget.settle(self._amount, cost)
+            self._purse.settle(self._amount, cost)

@@ -24,7 +24,7 @@ from agentloop.models.base import (
     Structured,
     Traits,
 )
-from agentloop.models.budget import Budget, Stake, worst_case
+from agentloop.models.budget import Bank, Stake, worst_case
 from agentloop.models.limits import Limits
 from agentloop.models.prices import Price
 from agentloop.records import Json
@@ -164,14 +164,14 @@ class Channel:
         journal: Journal,
         settings: RoleSettings,
         seed: int,
-        budget: Budget | None = None,
+        bank: Bank | None = None,
     ):
         self.role = role
         self.endpoint = endpoint
         self.settings = settings
         self._journal = journal
         self._seed = seed
-        self._budget = budget
+        self._bank = bank
 
     async def ask(
         self,
@@ -204,25 +204,30 @@ class Channel:
         try:
             reply = await self.endpoint.complete(request, stake)
         except BaseException as error:
-            self._failed(call, stake, error)
+            await self._failed(call, stake, error)
             raise
-        self._journal.record(call, reply, stake.row)
-        stake.settle(reply.cost_usd)
+        try:
+            await self._journal.record(call, reply, stake.row)
+        finally:
+            stake.settle(reply.cost_usd)
         return reply
 
     def _stake(self, call: Call, request: Request) -> Stake:
-        if self._budget is None:
+        if self._bank is None:
             return Stake()
         amount = worst_case(request, self.endpoint.known_price())
-        return Stake(self._budget, amount, lambda usd: self._journal.announce(call, usd))
+        purse = self._bank.purse(call)
+        return Stake(purse, amount, lambda usd: self._journal.announce(call, usd))
 
-    def _failed(self, call: Call, stake: Stake, error: BaseException) -> None:
+    async def _failed(self, call: Call, stake: Stake, error: BaseException) -> None:
         """Write down what was sent in vain; an endpoint that refuses asks no money."""
         if not isinstance(error, ModelError):
             stake.cut_off()
-        if stake.tries or stake.row:
-            self._journal.record_failure(call, error, stake.tries, stake.row)
-        stake.settle(0.0)
+        try:
+            if stake.tries or stake.row:
+                await self._journal.record_failure(call, error, stake.tries, stake.row)
+        finally:
+            stake.settle(0.0)
 
 
 def call_seed(seed: int, item: str, key: CallKey) -> int:

@@ -2,7 +2,8 @@
 
 Enters: a GGUF file. Leaves: replies, through the same direct client as any endpoint. The server is a
 child process on an ephemeral loopback port with a key of its own, started on first use, shared by the
-run, stopped with it; it ends by itself when this process dies, for its stdin closes then.
+run and by its worker processes, stopped with it; it ends by itself when this process dies, for its
+stdin closes then.
 Refuses to know: where weights come from, prompts, roles.
 """
 
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 from agentloop.errors import UnreachableError
 from agentloop.models.base import Reply, Request, Structured
@@ -32,6 +34,13 @@ SPINCOUNT = "5000"  # libgomp's default barrier collapses beside any other work
 def installed() -> bool:
     """Whether the runtime of the `local` extra is there."""
     return importlib.util.find_spec("xllamacpp") is not None
+
+
+class Address(NamedTuple):
+    """Where a server listens, and to whom."""
+
+    url: str
+    key: str
 
 
 class EmbeddedModel:
@@ -50,8 +59,27 @@ class EmbeddedModel:
         """Send one request, starting the server before the first."""
         async with self._starting:
             if self._client is None:
-                self._client = await self._start()
+                self.join(await self._start())
+        assert self._client is not None
         return await self._client.complete(request, structured)
+
+    async def serve(self) -> Address:
+        """Start the server and say where it is: others may `join` it as long as this process lives."""
+        async with self._starting:
+            address = await self._start()
+            self.join(address)
+        return address
+
+    def join(self, address: Address) -> None:
+        """Use a server that runs already."""
+        self._client = DirectModel(
+            self.name,
+            address.url,
+            model=self._path.name,
+            api_key=address.key,
+            price=FREE,
+            identity=self.identity,
+        )
 
     async def aclose(self) -> None:
         """Stop the server."""
@@ -62,7 +90,7 @@ class EmbeddedModel:
             server, self._server = self._server, None
             await asyncio.to_thread(_stop, server)
 
-    async def _start(self) -> DirectModel:
+    async def _start(self) -> Address:
         key = secrets.token_hex(16)
         self._server = _spawn(self._path, key)
         line = await asyncio.to_thread(_first_line, self._server)
@@ -73,14 +101,7 @@ class EmbeddedModel:
         if "url" not in said:
             await self.aclose()
             raise UnreachableError(f"model `{self.name}` does not start: {said['error']}")
-        return DirectModel(
-            self.name,
-            said["url"] + "/v1",
-            model=self._path.name,
-            api_key=key,
-            price=FREE,
-            identity=self.identity,
-        )
+        return Address(said["url"] + "/v1", key)
 
 
 def _spawn(path: Path, key: str) -> subprocess.Popen[bytes]:

@@ -17,13 +17,13 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from math import inf
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from agentloop.errors import BudgetReached, ModelError, TransientError, UnreachableError
 from agentloop.models.base import Model, Reply, Request, Structured
 from agentloop.models.breaker import Breaker, Silence, Width
 from agentloop.models.budget import Stake
-from agentloop.models.rate import UNLIMITED, Booking, Pace, Rate
+from agentloop.models.rate import UNLIMITED, Pace, Pacing, Rate
 
 MAX_TRIES = 6  # of a call that fails
 MAX_REFUSALS = 30  # of one that a limit refuses, and as long as there is patience
@@ -60,13 +60,13 @@ class Turn:
         self.sent = 0.0
         self.beside = 0
         """Calls inside when it was sent, itself included."""
-        self.booking: Booking | None = None
+        self.booking: Any = None
 
 
 class Gate:
     """Who may send now: first those who have waited for another try, then those who are new."""
 
-    def __init__(self, width: Width, pace: Pace, breaker: Breaker):
+    def __init__(self, width: Width, pace: Pacing, breaker: Breaker):
         self.inside = 0
         self._width = width
         self._pace = pace
@@ -85,14 +85,14 @@ class Gate:
             return
         future: asyncio.Future[str] = loop.create_future()
         (self._again if turn.waited else self._new).append((turn, future))
-        self._pump()
+        self.pump()
         try:
             bad_news = await future
         except BaseException:
             if turn.inside:  # cancelled when it had just been let in
                 self.leave(turn)
             else:
-                self._pump()
+                self.pump()
             raise
         if bad_news:
             raise unreachable(bad_news, turn)
@@ -104,7 +104,7 @@ class Gate:
         if turn.probe:
             self._breaker.left()
         if self._again or self._new:
-            self._pump()
+            self.pump()
 
     def send_away(self, bad_news: str) -> None:
         """Make all who wait give up, at once."""
@@ -129,7 +129,7 @@ class Gate:
         turn.probe = self._breaker.let()
         turn.booking = self._pace.book(now, turn.tokens)
 
-    def _pump(self) -> None:
+    def pump(self) -> None:
         """Let in whoever may go, and come back when the next one may."""
         while (queue := self._queue()) is not None:
             turn, future = queue[0]
@@ -161,7 +161,7 @@ class Gate:
 
     def _ring(self) -> None:
         self._timer = None
-        self._pump()
+        self.pump()
 
     def _forget_timer(self) -> None:
         if self._timer is not None:
@@ -185,18 +185,27 @@ class Limits:
         note: Callable[[str], None] = lambda _: None,
     ):
         self.model = model
-        self.concurrency = concurrency
+        self.rate = rate
         self.note = note
         self._patience = patience
-        self._pace = Pace(rate)
-        self._width = Width(concurrency)
-        self._breaker = Breaker(min(FIRST_PATIENCE, patience), patience)
-        self._gate = Gate(self._width, self._pace, self._breaker)
+        self.share(concurrency)
         self._where = ""
         """Where nobody answers, for those who were told so."""
         self._told = False
         self.answered = False
         """Whether a call was ever answered, be it that it was refused for what it asks."""
+
+    def share(self, concurrency: int, pace: Pacing | None = None) -> None:
+        """Begin anew with so many calls at once, and a pace that is kept elsewhere; before any call."""
+        self.concurrency = concurrency
+        self._pace: Pacing = pace or Pace(self.rate)
+        self._width = Width(concurrency)
+        self._breaker = Breaker(min(FIRST_PATIENCE, self._patience), self._patience)
+        self._gate = Gate(self._width, self._pace, self._breaker)
+
+    def look_again(self) -> None:
+        """Let in whoever may go by now: the pace has allowed more, unasked."""
+        self._gate.pump()
 
     async def complete(
         self, request: Request, structured: Structured, stake: Stake | None = None
@@ -212,7 +221,7 @@ class Limits:
             await _reserve(stake)
             await self._gate.enter(turn)
             try:
-                stake.send()
+                await stake.send()
                 reply = await self.model.complete(request, structured)
             except TransientError as error:
                 stake.came_back(heard=error.connected, billed=error.billed)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from agentloop.models.base import Request
 from agentloop.models.estimate import answer_tokens, prompt_tokens
@@ -107,6 +107,22 @@ class Booking(NamedTuple):
 
     request: Entry | None
     tokens: Entry | None
+
+
+class Pacing(Protocol):
+    """Who says when the next request may go. What it books is its own; nobody else looks into it."""
+
+    def estimate(self, request: Request) -> int:
+        """Return the tokens that a request may take; zero where nobody counts them."""
+
+    def delay(self, now: float, tokens: int) -> float:
+        """Return the seconds until a request of so many tokens may be sent; inf to be woken instead."""
+
+    def book(self, now: float, tokens: int) -> Any:
+        """Book a request that is sent now."""
+
+    def settle(self, booking: Any, tokens: int, *, sent: bool = True) -> None:
+        """Correct a booking by the tokens that it took; one that was never sent was no request."""
 
 
 class Pace:

@@ -35,6 +35,8 @@ from agentloop.store.whole import is_cut_off
 if TYPE_CHECKING:
     import duckdb
 
+Entry = tuple[str, Json] | bytes
+"""One row: `(table, row)`, or its line as it stands in a journal, encoded elsewhere."""
 PATIENCE = 3.0  # seconds that a reader waits for a fold to end
 ROW_GROUP = 8192  # the default rewrites 122,880 rows at every close
 CHUNK = 5000  # rows an insert
@@ -215,13 +217,13 @@ def fold(files: Files, patience: float = PATIENCE) -> None:
     fold_inbox(files, patience)
 
 
-def post(path: Path, *lines: tuple[str, Json]) -> None:
+def post(path: Path, *lines: Entry) -> None:
     """Leave lines for a store in its inbox, whoever is writing it; they are folded in later.
 
     They are safe when this returns. Raises StoreError.
     """
     inbox = Files(path).inbox
-    data = _encoded(lines)
+    data = encoded(lines)
     try:
         with _inbox(inbox) as file:
             _drop_torn_line(inbox)
@@ -326,9 +328,9 @@ class Appender:
         except OSError as error:
             raise StoreError(f"journal `{self._path}` cannot be written: {error}") from error
 
-    def append(self, lines: list[tuple[str, Json]]) -> None:
-        """Write lines `(table, row)`; they survive `kill -9` when this returns."""
-        data = _encoded(lines)
+    def append(self, lines: Iterable[Entry]) -> None:
+        """Write lines; they survive `kill -9` when this returns."""
+        data = encoded(lines)
         try:
             written = os.write(self._file, data)
         except OSError as error:
@@ -343,8 +345,12 @@ class Appender:
             self._file = -1
 
 
-def _encoded(lines: Iterable[tuple[str, Json]]) -> bytes:
-    return b"".join(orjson.dumps({"t": table, "r": row}) + b"\n" for table, row in lines)
+def encoded(lines: Iterable[Entry]) -> bytes:
+    """Return lines as they stand in a journal."""
+    return b"".join(
+        line if isinstance(line, bytes) else orjson.dumps({"t": line[0], "r": line[1]}) + b"\n"
+        for line in lines
+    )
 
 
 def _drop_torn_line(path: Path) -> None:

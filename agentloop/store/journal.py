@@ -2,18 +2,25 @@
 
 Enters: calls of this session; those of earlier ones that belong to items not yet settled. Leaves:
 replies that survive `kill -9` before the graph sees them. Refuses to know: prompts, models, verdicts.
+
+`Pages` turns calls into rows and rows into replies, wherever it is; `RunJournal` is the one that writes.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import orjson
 
 from agentloop.models.base import Call, CallKey, Reply
 from agentloop.records import Json, Usage
-from agentloop.store.writer import Writer
+from agentloop.store.files import Entry
+from agentloop.store.writer import Writer, row_id
 
 if TYPE_CHECKING:
     import duckdb
@@ -39,7 +46,149 @@ class Known(NamedTuple):
     reply: Reply
 
 
-class RunJournal:
+class Memory(NamedTuple):
+    """What is known of one item, by the keys of its calls."""
+
+    replies: dict[str, list[Known]]
+    borrowed: set[str]
+    """Calls that are known to have been answered by an ancestor."""
+
+
+class Page(NamedTuple):
+    """One row about a call, and what it means beside its being there."""
+
+    kind: Literal["reply", "failure", "money", "borrowed"]
+    """Answered, sent in vain, set aside for a try, answered by an ancestor."""
+    line: Entry
+    reply: Reply | None = None
+    tries: int = 0
+
+
+class Pages(ABC):
+    """Answers from what it remembers, and makes a page of every call; how that is kept is open."""
+
+    def __init__(self, run: str):
+        self.run = run
+        self._memory: dict[str, Memory] = {}
+        self._asked: dict[str, set[CallKey]] = {}
+
+    @abstractmethod
+    async def _keep(self, page: Page) -> None:
+        """Return once a page is safe."""
+
+    @abstractmethod
+    def _note(self, page: Page) -> None:
+        """Write a page down in its turn; nobody waits for it."""
+
+    def memory(self, item: str) -> Memory | None:
+        """Return what is known of an item."""
+        return self._memory.get(item)
+
+    def remember(self, item: str, memory: Memory | None, lines: Iterable[bytes] = ()) -> None:
+        """Take up what is known of an item, and the rows that were written of its calls since."""
+        found = memory or Memory({}, set())
+        self._memory[item] = Memory({k: [*v] for k, v in found.replies.items()}, {*found.borrowed})
+        for line in lines:
+            self._take_in(item, orjson.loads(line)["r"])
+
+    def _take_in(self, item: str, row: Json) -> None:
+        memory, key = self._of(item), row["key"]
+        if not row["tries"]:
+            memory.borrowed.add(key)
+            return
+        reply = Reply(
+            text=row["text"],
+            finish_reason=row["finish_reason"],
+            usage=Usage(**{name: row[name] for name in Usage.model_fields}),
+            cost_usd=row["cost_usd"],
+            logprobs=tuple(row["logprobs"]) if row["logprobs"] else None,
+            tries=row["tries"],
+            latency=row["latency"],
+            raw=row["raw"],
+        )
+        memory.replies.setdefault(key, []).append(Known(row["run"], row["digest"], reply))
+
+    def _of(self, item: str) -> Memory:
+        return self._memory.setdefault(item, Memory({}, set()))
+
+    def forget(self, item: str) -> None:
+        """Drop what was kept for an item."""
+        self._memory.pop(item, None)
+        self._asked.pop(item, None)
+
+    def recall(self, call: Call) -> Reply | None:
+        """Return the journaled reply when key and digest agree."""
+        asked = self._asked.setdefault(call.item, set())
+        assert call.key not in asked, f"two calls of item {call.item} share the key {call.key}"
+        asked.add(call.key)
+        memory = self._memory.get(call.item)
+        for known in memory.replies.get(str(call.key), ()) if memory else ():
+            if known.digest == call.digest:
+                if known.run != self.run:
+                    self._borrow(call, known)
+                return known.reply
+        return None
+
+    def _borrow(self, call: Call, known: Known) -> None:
+        """Note, once, that an ancestor's reply answered a call: no request, no cost."""
+        if str(call.key) in self._of(call.item).borrowed:
+            return
+        row = self._row(call._replace(model=""), 0)
+        line = ("calls", row | {"answered": True, "raw": {"from_run": known.run}})
+        self._note(Page("borrowed", line))
+
+    async def announce(self, call: Call, usd: float) -> str:
+        """Make safe what a try may cost, before it is sent; return the name of its row."""
+        rid = row_id()
+        row = {"rid": rid, "run": self.run, "item": call.item, "key": str(call.key), "usd": usd}
+        try:
+            await self._keep(Page("money", ("reservations", row | {"time": time.time()})))
+        except asyncio.CancelledError as error:  # it will not be sent
+            self._note(self._failure(call, error, 0, rid))
+            raise
+        return rid
+
+    async def record(self, call: Call, reply: Reply, row: str = "") -> None:
+        """Append a reply, in one write."""
+        found = self._row(call, reply.tries, row)
+        found |= {
+            "answered": True,
+            "text": reply.text,
+            "finish_reason": reply.finish_reason,
+            "logprobs": list(reply.logprobs) if reply.logprobs else None,
+            **reply.usage.model_dump(),
+            "cost_usd": reply.cost_usd,
+            "latency": round(reply.latency, 4),
+            "raw": reply.raw,
+        }
+        await self._keep(Page("reply", ("calls", found), reply, reply.tries))
+
+    async def record_failure(
+        self, call: Call, error: BaseException, tries: int, row: str = ""
+    ) -> None:
+        """Append that requests were sent in vain."""
+        await self._keep(self._failure(call, error, tries, row))
+
+    def _failure(self, call: Call, error: BaseException, tries: int, row: str) -> Page:
+        found = self._row(call, tries, row)
+        said = str(error)[:500] or type(error).__name__
+        line = ("calls", found | {"answered": False, "error": said})
+        return Page("failure", line, None, tries)
+
+    def _row(self, call: Call, tries: int, rid: str = "") -> Json:
+        return {
+            "rid": rid or row_id(),
+            "run": self.run,
+            "item": call.item,
+            "key": str(call.key),
+            "digest": call.digest,
+            "model": call.model,
+            "tries": tries,
+            "time": time.time(),
+        }
+
+
+class RunJournal(Pages):
     """Answers from earlier sessions, writes down this one's calls.
 
     Nothing at all is written before the first reply or verdict of a new run: an endpoint that never
@@ -47,15 +196,12 @@ class RunJournal:
     """
 
     def __init__(self, writer: Writer, run: str, *, on_call: OnCall = lambda *_: None):
-        self.run = run
+        super().__init__(run)
         self.silent = True
         """Whether nothing was answered, settled or set aside for a call yet."""
         self._writer = writer
         self._on_call = on_call
-        self._held: list[Line] | None = None
-        self._known: dict[str, dict[str, list[Known]]] = {}
-        self._borrowed: dict[str, set[str]] = {}
-        self._asked: dict[str, set[CallKey]] = {}
+        self._held: list[Entry] | None = None
 
     def hold(self, *lines: Line) -> None:
         """Keep lines back until the first reply or verdict."""
@@ -71,27 +217,24 @@ class RunJournal:
         values = {"runs": [self.run, *ancestors], "items": list(items)}
         for run, item, key, digest, tries, *reply in connection.execute(REPLIES, values).fetchall():
             if not tries:  # answered from an ancestor, whose row holds the reply
-                self._borrowed.setdefault(item, set()).add(key)
+                self._of(item).borrowed.add(key)
                 continue
             found = Known(run, digest, _reply(tries, *reply))
-            self._known.setdefault(item, {}).setdefault(key, []).append(found)
+            self._of(item).replies.setdefault(key, []).append(found)
 
-    def write(self, *lines: Line) -> None:
+    def write(self, *lines: Entry) -> None:
         """Make lines safe, or keep them back while nothing was answered yet."""
         if self._held is not None:
             self._held.extend(lines)
         else:
             self._writer.append(*lines)
 
-    def settle(self, *lines: Line) -> None:
+    def settle(self, item: str, *lines: Entry) -> None:
         """Make an item's attempts, grades and verdict safe, and drop what was kept for it."""
         self._release()
         self.silent = False
         self.write(*lines)
-        item = lines[-1][1]["item"]
-        self._known.pop(item, None)
-        self._borrowed.pop(item, None)
-        self._asked.pop(item, None)
+        self.forget(item)
 
     def _release(self) -> None:
         """Write what was held back."""
@@ -99,71 +242,23 @@ class RunJournal:
             self._writer.append(*self._held)
         self._held = None
 
-    def recall(self, call: Call) -> Reply | None:
-        """Return the journaled reply when key and digest agree."""
-        asked = self._asked.setdefault(call.item, set())
-        assert call.key not in asked, f"two calls of item {call.item} share the key {call.key}"
-        asked.add(call.key)
-        for known in self._known.get(call.item, {}).get(str(call.key), ()):
-            if known.digest == call.digest:
-                if known.run != self.run:
-                    self._borrow(call, known)
-                return known.reply
-        return None
+    def commit(self, *pages: Page) -> None:
+        """Make pages safe, in one write."""
+        for page in pages:
+            if page.kind != "failure":
+                self._release()
+            if page.kind in ("reply", "money"):  # paid, or on its way: what is written must stay
+                self.silent = False
+        self.write(*[page.line for page in pages])
+        for page in pages:
+            if page.kind in ("reply", "failure"):
+                self._on_call(page.reply, page.tries)
 
-    def _borrow(self, call: Call, known: Known) -> None:
-        """Note, once, that an ancestor's reply answered a call: no request, no cost."""
-        if str(call.key) in self._borrowed.get(call.item, ()):
-            return
-        row = self._row(call._replace(model=""), 0)
-        self._release()
-        self.write(("calls", row | {"answered": True, "raw": {"from_run": known.run}}))
+    async def _keep(self, page: Page) -> None:
+        self.commit(page)
 
-    def announce(self, call: Call, usd: float) -> str:
-        """Make safe what a try may cost, before it is sent; return the name of its row."""
-        rid = self._writer.row_id()
-        row = {"rid": rid, "run": self.run, "item": call.item, "key": str(call.key), "usd": usd}
-        self._release()
-        self.silent = False  # money is on its way: what is written must stay
-        self.write(("reservations", row | {"time": time.time()}))
-        return rid
-
-    def record(self, call: Call, reply: Reply, row: str = "") -> None:
-        """Append a reply, in one write."""
-        found = self._row(call, reply.tries, row)
-        found |= {
-            "answered": True,
-            "text": reply.text,
-            "finish_reason": reply.finish_reason,
-            "logprobs": list(reply.logprobs) if reply.logprobs else None,
-            **reply.usage.model_dump(),
-            "cost_usd": reply.cost_usd,
-            "latency": round(reply.latency, 4),
-            "raw": reply.raw,
-        }
-        self._release()
-        self.silent = False
-        self.write(("calls", found))
-        self._on_call(reply, reply.tries)
-
-    def record_failure(self, call: Call, error: BaseException, tries: int, row: str = "") -> None:
-        """Append that requests were sent in vain."""
-        found = self._row(call, tries, row)
-        said = str(error)[:500] or type(error).__name__
-        self.write(("calls", found | {"answered": False, "error": said}))
-        self._on_call(None, tries)
-
-    def _row(self, call: Call, tries: int, rid: str = "") -> Json:
-        return {
-            "rid": rid or self._writer.row_id(),
-            "run": self.run,
-            "item": call.item,
-            "key": str(call.key),
-            "digest": call.digest,
-            "model": call.model,
-            "tries": tries,
-            "time": time.time(),
-        }
+    def _note(self, page: Page) -> None:
+        self.commit(page)
 
 
 def _reply(tries: int, *row: Any) -> Reply:

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 from agentloop.errors import StoreError
 from agentloop.filelock import FileLock
-from agentloop.records import Json
 from agentloop.store.files import (
     Appender,
+    Entry,
     Files,
     StoreBusy,
     connect,
@@ -40,6 +40,14 @@ LAST_PATIENCE = 60.0  # seconds that the last fold waits for a reader, an export
 TAKE_PATIENCE = 3.0  # seconds that a new writer waits for a reader that folds
 
 
+_rows = itertools.count()
+
+
+def row_id() -> str:
+    """Return a key that no other row has: time, process, counter."""
+    return f"{time.time_ns():x}-{os.getpid():x}-{next(_rows):x}"
+
+
 class Writer:
     """Owns a store while it is open. `append` is cheap and safe; folding happens in a thread."""
 
@@ -52,7 +60,6 @@ class Writer:
         self._closing = False
         self._lines = 0
         self._error: Exception | None = None
-        self._counter = itertools.count()
         self._take()
         self._appender = Appender(self.files.journal)
         self._thread = threading.Thread(target=self._work, name="agentloop-store", daemon=True)
@@ -82,16 +89,16 @@ class Writer:
             raise
 
     def row_id(self) -> str:
-        """Return a key that no other row of this store has: time, process, counter."""
-        return f"{time.time_ns():x}-{os.getpid():x}-{next(self._counter):x}"
+        """Return a key that no other row of this store has."""
+        return row_id()
 
-    def append(self, *lines: tuple[str, Json]) -> None:
+    def append(self, *lines: Entry) -> None:
         """Make rows safe, together. Raises StoreError; also for a fold that failed meanwhile."""
         if self._error is not None:
             raise StoreError(f"store `{self.files.path}`: {self._error}") from self._error
         with self._mutex:
             try:
-                self._appender.append(list(lines))
+                self._appender.append(lines)
             except StoreError as error:
                 self._error = error  # a torn line must stay the last one
                 raise

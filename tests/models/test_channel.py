@@ -50,13 +50,15 @@ class Memory:
     def recall(self, call: Call) -> Reply | None:
         return self.replies.get((call.item, call.key, call.digest))
 
-    def announce(self, call: Call, usd: float) -> str:
+    async def announce(self, call: Call, usd: float) -> str:
         raise AssertionError("no budget was set")
 
-    def record(self, call: Call, reply: Reply, row: str = "") -> None:
+    async def record(self, call: Call, reply: Reply, row: str = "") -> None:
         self.replies[call.item, call.key, call.digest] = reply
 
-    def record_failure(self, call: Call, error: BaseException, tries: int, row: str = "") -> None:
+    async def record_failure(
+        self, call: Call, error: BaseException, tries: int, row: str = ""
+    ) -> None:
         self.failures.append((call.model, str(error), tries))
 
 

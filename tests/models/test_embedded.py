@@ -16,10 +16,11 @@ import pytest
 
 from agentloop.errors import UnreachableError
 from agentloop.models.base import Request
-from agentloop.models.embedded import EmbeddedModel, installed
+from agentloop.models.embedded import Address, EmbeddedModel, installed
 from agentloop.models.serve import __file__ as server_file
 from agentloop.models.weights import SMALL
 from tests.builders import python
+from tests.endpoint import Endpoint
 from tests.models.asking import MESSAGES, REQUEST, ask, one
 
 needs_runtime = pytest.mark.skipif(not installed(), reason="the `local` extra is not installed")
@@ -175,6 +176,18 @@ def test_a_file_that_is_no_model_is_an_error_and_leaves_nothing_running(
 
 
 @needs_runtime
+def test_a_server_that_runs_already_is_joined_and_not_started(tmp_path: Path) -> None:
+    """As worker processes do: the one that drives has started it."""
+    model = EmbeddedModel("local:mine.gguf", tmp_path / "mine.gguf", "the weights' hash")
+    with Endpoint() as server:
+        model.join(Address(server.url, "a key"))
+        before = children() if Path("/proc").is_dir() else set()
+        assert one(model, REQUEST).text
+        assert server.headers[0]["Authorization"] == "Bearer a key"
+        assert server.bodies[0]["model"] == "mine.gguf"
+    assert not Path("/proc").is_dir() or children() == before
+
+
 def test_its_identity_is_the_weights_and_never_a_port(tmp_path: Path) -> None:
     path = tmp_path / "x.gguf"
     known = EmbeddedModel("local", path, "abc")

@@ -32,8 +32,11 @@ class Bank:
         self.rows = itertools.count(1)
         self.tries = 0
 
+    async def announce(self, usd: float) -> str:
+        return f"row {next(self.rows)}"
+
     async def ask(self, name: int) -> Reply | Exception:
-        stake = Stake(self.budget, 1.0, lambda usd: f"row {next(self.rows)}")
+        stake = Stake(self.budget, 1.0, self.announce)
         try:
             reply = await self.limited.complete(saying(name), "prompt", stake)
         except ModelError as error:

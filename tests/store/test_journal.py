@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import itertools
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given, settings
@@ -13,10 +17,11 @@ from agentloop.errors import TransientError
 from agentloop.models.base import Call, CallKey, Reply
 from agentloop.records import Usage
 from agentloop.store import Store
-from agentloop.store.files import connect
-from agentloop.store.journal import RunJournal
+from agentloop.store.files import connect, encoded
+from agentloop.store.journal import Page, Pages, RunJournal
 from agentloop.store.writer import Writer
 
+T = TypeVar("T")
 NUMBERS = itertools.count()
 KEY = CallKey("generator")
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
@@ -41,6 +46,11 @@ REPLIES = st.builds(
     latency=st.just(0.25),
     raw=st.dictionaries(TEXT, TEXT, max_size=3),
 )
+
+
+def done(call: Coroutine[Any, Any, T]) -> T:
+    """Await what never waits in this process."""
+    return asyncio.run(call)
 
 
 def journal(writer: Writer, run: str = "a") -> RunJournal:
@@ -80,14 +90,39 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_reply_comes_back_exactly_as_it_was(shared: Path, reply: Reply, key: CallKey) -> None:
     run = f"run {next(NUMBERS)}"
     with Writer(shared) as writer:
-        journal(writer, run).record(call("i", key), reply)
+        done(journal(writer, run).record(call("i", key), reply))
     assert reopened(shared, run).recall(call("i", key)) == reply
+
+
+@given(reply=REPLIES)
+def test_a_row_that_was_written_answers_in_another_process(reply: Reply) -> None:
+    """As a worker writes it, and the next one takes it up."""
+    written, again = Sent("a"), Sent("a")
+    done(written.record(call(), reply))
+    again.remember("i", None, written.lines)
+    assert again.recall(call()) == dataclasses.replace(reply, latency=round(reply.latency, 4))
+    again.forget("i")
+    assert again.recall(call()) is None
+
+
+class Sent(Pages):
+    """Pages as a worker sends them."""
+
+    def __init__(self, run: str):
+        super().__init__(run)
+        self.lines: list[bytes] = []
+
+    async def _keep(self, page: Page) -> None:
+        self._note(page)
+
+    def _note(self, page: Page) -> None:
+        self.lines.append(encoded([page.line]))
 
 
 def test_only_the_same_item_key_and_digest_are_answered(tmp_path: Path) -> None:
     path = tmp_path / "s.duckdb"
     with Writer(path) as writer:
-        journal(writer).record(call(), Reply("hello"))
+        done(journal(writer).record(call(), Reply("hello")))
     assert reopened(path).recall(call()) == Reply("hello")
     assert reopened(path).recall(call("i", KEY, "e")) is None
     assert reopened(path).recall(call("j", KEY, "d")) is None
@@ -107,7 +142,7 @@ def test_two_calls_of_an_item_never_share_a_key(tmp_path: Path) -> None:
 def test_an_ancestors_reply_is_noted_once_and_costs_nothing(tmp_path: Path) -> None:
     path = tmp_path / "s.duckdb"
     with Writer(path) as writer:
-        journal(writer).record(call(), Reply("hello", cost_usd=1.0, tries=2))
+        done(journal(writer).record(call(), Reply("hello", cost_usd=1.0, tries=2)))
         journal(writer, "b")._release()
     for _ in range(2):
         with Writer(path) as writer:
@@ -126,12 +161,13 @@ def test_what_a_call_may_cost_is_safe_before_it_is_sent(tmp_path: Path) -> None:
     path = tmp_path / "s.duckdb"
     with Writer(path) as writer:
         made = journal(writer)
-        answered, failed = (made.announce(call(key=key), 0.5) for key in (KEY, CallKey("critic")))
-        made.announce(call(key=CallKey("reviser")), 0.25)
+        keys = (KEY, CallKey("critic"))
+        answered, failed = (done(made.announce(call(key=key), 0.5)) for key in keys)
+        done(made.announce(call(key=CallKey("reviser")), 0.25))
         assert not made.silent
-        made.record(call(), Reply("hello", cost_usd=0.1), answered)
+        done(made.record(call(), Reply("hello", cost_usd=0.1), answered))
         busy = TransientError("busy")
-        made.record_failure(call(key=CallKey("critic")), busy, 3, failed)
+        done(made.record_failure(call(key=CallKey("critic")), busy, 3, failed))
     counts = Store(path).counts("a")
     assert (counts["cost_usd"], counts["unsettled_usd"]) == (0.1, 0.25)
 
@@ -142,12 +178,13 @@ def test_a_reply_that_does_not_say_its_cost_is_counted_at_what_was_set_aside(
     path = tmp_path / "s.duckdb"
     with Writer(path) as writer:
         made = journal(writer)
-        made.record(call(), Reply("hello"), made.announce(call(), 0.5))
-        made.record(call("j"), Reply("hello", cost_usd=0.25), made.announce(call("j"), 0.5))
+        done(made.record(call(), Reply("hello"), done(made.announce(call(), 0.5))))
+        row = done(made.announce(call("j"), 0.5))
+        done(made.record(call("j"), Reply("hello", cost_usd=0.25), row))
     counts = Store(path).counts("a")
     assert (counts["calls"], counts["cost_usd"], counts["unsettled_usd"]) == (2, 0.25, 0.5)
     with Writer(path) as writer:  # without a budget nothing was set aside: nobody knows
-        RunJournal(writer, "a").record(call("k"), Reply("hello"))
+        done(RunJournal(writer, "a").record(call("k"), Reply("hello")))
     assert Store(path).counts("a")["cost_usd"] is None
 
 
@@ -156,10 +193,10 @@ def test_nothing_is_written_before_the_first_reply(tmp_path: Path) -> None:
     with Writer(path) as writer:
         made = journal(writer)
         item(made)
-        made.record_failure(call(), TransientError("busy"), 3)
+        done(made.record_failure(call(), TransientError("busy"), 3))
         writer.flush()
         assert Store(path).runs() == []
-        made.record(call("i", KEY._replace(repair=1)), Reply("hello"))
+        done(made.record(call("i", KEY._replace(repair=1)), Reply("hello")))
     store = Store(path)
     assert store.runs() == ["a"]
     counts = store.counts()
@@ -171,8 +208,8 @@ def test_a_failed_call_counts_its_requests_and_answers_nothing(tmp_path: Path) -
     with Writer(path) as writer:
         made = journal(writer)
         item(made)
-        made.record(call(), Reply("hello", tries=2))
-        made.record_failure(call(key=CallKey("critic")), TransientError("busy\x1b[2J"), 6)
+        done(made.record(call(), Reply("hello", tries=2)))
+        done(made.record_failure(call(key=CallKey("critic")), TransientError("busy\x1b[2J"), 6))
     counts = Store(path).counts()
     assert (counts["calls"], counts["requests"]) == (1, 8)
     assert reopened(path).recall(call("i", CallKey("critic"), "d")) is None
@@ -183,8 +220,8 @@ def test_an_unknown_cost_makes_the_sum_unknown(tmp_path: Path) -> None:
     path = tmp_path / "s.duckdb"
     with Writer(path) as writer:
         made = journal(writer)
-        made.record(call(), Reply("hello", cost_usd=0.5))
+        done(made.record(call(), Reply("hello", cost_usd=0.5)))
         writer.flush()
         assert Store(path).counts()["cost_usd"] == 0.5
-        made.record(call("i", CallKey("critic")), Reply("hello"))
+        done(made.record(call("i", CallKey("critic")), Reply("hello")))
     assert Store(path).counts()["cost_usd"] is None

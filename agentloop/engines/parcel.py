@@ -1,0 +1,138 @@
+"""The parcel that a worker is sent: all that it needs to open a workshop of its own.
+
+Enters: a plan. Leaves: bytes; in the worker, a workshop that is the driver's, or UserError. Refuses to
+know: seeds, the store, processes.
+
+A recipe is named, and found again there; one that is an object travels by reference, and so do Model
+objects' classes. What stands in the script that was started cannot: it would have to run again.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import BuiltinFunctionType, FunctionType
+from typing import Any
+
+from agentloop.config import Settings
+from agentloop.errors import IdentityError, SettingsError
+from agentloop.models.embedded import Address
+from agentloop.models.limits import Limits
+from agentloop.plan import Judged, Plan, Workshop, differing, equip
+from agentloop.recipe import Recipe
+from agentloop.recipes import FoundRecipe, find_recipe
+from agentloop.records import Json
+
+PACKED = (pickle.PickleError, AttributeError, TypeError, RecursionError, ImportError)
+"""What Python raises for what cannot be pickled or found again."""
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """What is decided before the first call, as far as walking an item depends on it."""
+
+    path: tuple[str, ...]
+    """Where Python looks for modules."""
+    run: str
+    recipe: bytes
+    settings: bytes
+    judged: Judged
+    identity: Json
+
+
+@dataclass(frozen=True)
+class Place:
+    """A worker's place among all."""
+
+    number: int
+    among: int
+
+    def share(self, whole: int) -> int:
+        """Return its part of something that is divided; all parts make up the whole."""
+        return whole * (self.number + 1) // self.among - whole * self.number // self.among
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What a worker is told when it starts."""
+
+    parcel: Parcel
+    place: Place
+    budget: bool
+    """Whether money must be set aside."""
+    served: Mapping[str, Address]
+    """Where embedded models run already, by name."""
+
+
+def limits_of(shop: Workshop) -> dict[str, Limits]:
+    """Return the limits of each model once, by the first role that asks it."""
+    found: dict[int, tuple[str, Limits]] = {}
+    for role, endpoint in shop.endpoints.items():
+        found.setdefault(id(endpoint.limits), (role, endpoint.limits))
+    return dict(found.values())
+
+
+def pack(plan: Plan) -> Parcel:
+    """Return the parcel of a plan. Raises SettingsError for an object that cannot be sent."""
+    named = plan.found.file.is_file()
+    recipe: str | Recipe = plan.found.ref if named else plan.found.recipe
+    return Parcel(
+        path=tuple(sys.path),
+        run=plan.run,
+        recipe=_packed(recipe, "the recipe", "name it, or its file"),
+        settings=_packed(
+            plan.settings.model_copy(update={"seeds": None, "store": None}),
+            "a Model object",
+            "name the model, or import its class from a module",
+        ),
+        judged=plan.judged,
+        identity=plan.identity,
+    )
+
+
+def unpack(parcel: Parcel) -> Workshop:
+    """Open a workshop. Raises UserError; IdentityError where it is not the one that was packed."""
+    sys.path[:] = parcel.path
+    settings: Settings = _opened(parcel.settings, "a Model object")
+    found: FoundRecipe = find_recipe(_opened(parcel.recipe, "the recipe"))
+    shop = equip(found, settings, parcel.judged)
+    if listed := differing(parcel.identity, shop.identity):
+        raise IdentityError(
+            f"a worker finds another {listed} than the process that started it: "
+            "did a file change meanwhile?"
+        )
+    return shop
+
+
+def _packed(value: Any, what: str, way_out: str) -> bytes:
+    file = io.BytesIO()
+    try:
+        _Pickler(file, pickle.HIGHEST_PROTOCOL).dump(value)
+    except PACKED as error:
+        raise SettingsError(
+            f"`workers`: {what} cannot be sent to another process: {error}; {way_out}"
+        ) from error
+    return file.getvalue()
+
+
+def _opened(data: bytes, what: str) -> Any:
+    try:
+        return pickle.loads(data)  # noqa: S301  # from the process that started this one
+    except PACKED as error:
+        raise SettingsError(
+            f"`workers`: {what} cannot be opened in another process: {error}"
+        ) from error
+
+
+class _Pickler(pickle.Pickler):
+    """Refuses what can only be found again by running the started script a second time."""
+
+    def reducer_override(self, value: Any) -> Any:
+        """Raise PicklingError for classes and functions of the script; else leave it to Python."""
+        kinds = (type, FunctionType, BuiltinFunctionType)
+        if isinstance(value, kinds) and value.__module__ == "__main__":
+            raise pickle.PicklingError(f"`{value.__qualname__}` stands in the script itself")
+        return NotImplemented

@@ -1,0 +1,312 @@
+"""The engine of several processes on this machine: one drives, the others walk.
+
+Enters: tasks. Leaves: what became of them, from workers that are started anew when they die. Refuses to
+know: how an item is walked, which items there are.
+
+The driver alone writes: pages that workers send are made safe in groups, all that have come in one turn
+of the event loop in one write, and only then a graph sees its reply. An item whose worker dies goes on
+in the next one, where the rows that were written of its calls answer again.
+
+Who killed a worker is not known at first: all that it had in its hands may have. Those that had seen it
+before are blamed before others, and an item that has seen it twice is walked without another such
+beside it. So an innocent one is hardly ever blamed three times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from agentloop.engines import Driver, Task, Walked
+from agentloop.engines.hand import Hand
+from agentloop.engines.parcel import Orders, Place, limits_of, pack
+from agentloop.engines.till import Permits, Till
+from agentloop.engines.wire import Message
+from agentloop.errors import AgentloopError, WorkerError
+from agentloop.models.embedded import Address, EmbeddedModel
+from agentloop.models.rate import UNLIMITED
+from agentloop.plan import Plan
+from agentloop.records import Verdict
+from agentloop.store.journal import Memory, Page
+
+SUSPECT = 2  # deaths that an item has seen before it is walked apart from others that have
+GUILTY = 3  # deaths that an item has seen before it is given up
+LEAVE = 5.0  # seconds that a worker has to stop an item that is cancelled
+
+
+@dataclass(eq=False)
+class Job:
+    """A task on its way."""
+
+    number: int
+    task: Task
+    memory: Memory | None
+    done: asyncio.Future[Walked]
+    lines: list[bytes] = field(default_factory=list)
+    """What was written of its calls in this sitting."""
+    deaths: int = 0
+    """Workers that died with it in their hands."""
+    bench: Bench | None = None
+    """Where it is walked; None while it waits."""
+    left: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set once nobody walks it any more."""
+
+
+@dataclass(eq=False)
+class Bench:
+    """A worker's place, which is filled anew when the worker dies."""
+
+    place: Place
+    hand: Hand | None = None
+    """None while nobody is there who can walk."""
+    till: Till | None = None
+    jobs: dict[int, Job] = field(default_factory=dict)
+    told: Counter[str] = field(default_factory=Counter)
+    """What it has said, and how often."""
+
+    @property
+    def suspects(self) -> bool:
+        """Whether it walks an item that has seen workers die."""
+        return any(job.deaths >= SUSPECT for job in self.jobs.values())
+
+
+class Processes:
+    """Walks items in processes of their own."""
+
+    def __init__(self, plan: Plan):
+        """Pack what workers need. Raises SettingsError for what cannot be sent to them."""
+        self._plan = plan
+        self._parcel = pack(plan)
+        self._limits = limits_of(plan)
+        self._most = min(limits.concurrency for limits in self._limits.values())
+        count = min(plan.settings.workers, self._most)
+        self._benches = [Bench(Place(number, count)) for number in range(count)]
+        self._jobs: dict[str, Job] = {}
+        self._waiting: deque[Job] = deque()
+        self._pages: list[tuple[Bench, int | None, str, Page]] = []
+        self._numbers = itertools.count()
+        self._told: Counter[str] = Counter()
+        self._served: dict[str, Address] = {}
+        self._permits: dict[str, Permits] = {}
+        self._repairs: set[asyncio.Task[None]] = set()
+        self._closing = False
+        self.answered = False
+
+    async def start(self, driver: Driver) -> None:
+        """Start the workers. Raises UserError where one of them cannot."""
+        self._driver = driver
+        if len(self._benches) < self._plan.settings.workers:
+            driver.note(
+                f"workers: {len(self._benches)} and no more, for each needs a call of its own, and an "
+                f"endpoint bears {self._most} at once"
+            )
+        for role, limits in self._limits.items():
+            if limits.rate != UNLIMITED:
+                self._permits[role] = Permits(limits.rate)
+            if isinstance(limits.model, EmbeddedModel):
+                self._served[limits.model.name] = await limits.model.serve()
+        started = [asyncio.create_task(self._fill(bench)) for bench in self._benches]
+        try:
+            await asyncio.gather(*started)
+        finally:
+            for task in started:
+                task.cancel()
+            await asyncio.gather(*started, return_exceptions=True)
+
+    async def _fill(self, bench: Bench) -> None:
+        """Start a worker for a place."""
+        bench.told.clear()
+        budget = self._driver.budget
+        orders = Orders(self._parcel, bench.place, budget is not None, self._served)
+        hand = Hand(orders, partial(self._take, bench), partial(self._lost, bench))
+        bench.till = Till(budget, self._permits, hand.send)
+        try:
+            await hand.start()
+        except BaseException:
+            hand.kill()
+            await hand.close()
+            raise
+        bench.hand = hand
+        self._assign()
+
+    async def walk(self, task: Task) -> Walked:
+        """Return what becomes of an item. Raises AgentloopError for what is the run's own."""
+        loop = asyncio.get_running_loop()
+        memory = self._driver.journal.memory(task.item)
+        job = Job(next(self._numbers), task, memory, loop.create_future())
+        self._jobs[task.item] = job
+        self._waiting.append(job)
+        self._assign()
+        try:
+            return await job.done
+        except asyncio.CancelledError:
+            await self._leave(job)
+            raise
+        finally:
+            del self._jobs[task.item]
+
+    async def _leave(self, job: Job) -> None:
+        """Have an item left where it is, and wait until what it has sent is written down."""
+        if job.bench is None or job.bench.hand is None:
+            return
+        job.bench.hand.send("leave", job.number)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(job.left.wait(), LEAVE)
+
+    def _assign(self) -> None:
+        """Hand out what waits: to whom has the least in hand, and no second suspect to anybody."""
+        for _ in range(len(self._waiting)):
+            job = self._waiting.popleft()
+            if job.done.done():
+                continue
+            bench = self._free_bench(job)
+            if bench is None or bench.hand is None:
+                self._waiting.append(job)
+                continue
+            job.bench, bench.jobs[job.number] = bench, job
+            bench.hand.send("walk", job.number, job.task, job.memory, job.lines)
+
+    def _free_bench(self, job: Job) -> Bench | None:
+        suspect = job.deaths >= SUSPECT
+        free = [
+            bench
+            for bench in self._benches
+            if bench.hand is not None
+            and len(bench.jobs) < bench.place.share(self._plan.concurrency)
+            and not (suspect and bench.suspects)
+        ]
+        return min(free, key=lambda bench: len(bench.jobs), default=None)
+
+    def _take(self, bench: Bench, message: Message) -> None:
+        """Do what a worker asks for."""
+        kind, *parts = message
+        own = getattr(self, f"_{kind}", None)
+        if own is not None:
+            own(bench, *parts)
+        else:
+            getattr(bench.till, kind)(*parts)
+
+    def _page(self, bench: Bench, number: int | None, name: str, item: str, page: Page) -> None:
+        if not self._pages:
+            asyncio.get_running_loop().call_soon(self._commit)
+        self._pages.append((bench, number, item, page))
+        if bench.till is not None:
+            bench.till.noted(name, page)
+
+    def _commit(self) -> None:
+        """Make safe what has come, in one write, and tell those who wait for it."""
+        pages, self._pages = self._pages, []
+        if not pages:
+            return  # who could not wait has seen to them
+        try:
+            self._driver.journal.commit(*[page for *_, page in pages])
+        except AgentloopError as error:
+            self._fail(error)
+            return
+        safe: dict[Bench, list[int]] = {}
+        for bench, number, item, page in pages:
+            if page.kind in ("reply", "borrowed") and item in self._jobs:
+                assert isinstance(page.line, bytes)
+                self._jobs[item].lines.append(page.line)
+            if number is not None:
+                safe.setdefault(bench, []).append(number)
+        for bench, numbers in safe.items():
+            if bench.hand is not None:
+                bench.hand.send("kept", numbers)
+
+    def _walked(self, bench: Bench, number: int, walked: Walked, answered: bool) -> None:
+        job = self._ended(bench, number, answered)
+        if not job.done.done():
+            job.done.set_result(walked)
+
+    def _raised(self, bench: Bench, number: int, error: Exception, answered: bool) -> None:
+        job = self._ended(bench, number, answered)
+        if not job.done.done():
+            job.done.set_exception(error)
+
+    def _left(self, bench: Bench, number: int) -> None:
+        self._ended(bench, number, False)
+
+    def _ended(self, bench: Bench, number: int, answered: bool) -> Job:
+        self._commit()
+        self.answered = self.answered or answered
+        job = bench.jobs.pop(number)
+        job.bench = None
+        job.left.set()
+        self._assign()
+        return job
+
+    def _note(self, bench: Bench, text: str) -> None:
+        """Pass a word on, unless another worker has said as much."""
+        bench.told[text] += 1
+        if bench.told[text] > self._told[text]:
+            self._told[text] += 1
+            self._driver.note(text)
+
+    def _fail(self, error: Exception) -> None:
+        """End all that is on its way with an error."""
+        for job in self._jobs.values():
+            if not job.done.done():
+                job.done.set_exception(error)
+
+    def _lost(self, bench: Bench) -> None:
+        if not self._closing:
+            repair = asyncio.create_task(self._mend(bench))
+            self._repairs.add(repair)
+            repair.add_done_callback(self._repairs.discard)
+
+    async def _mend(self, bench: Bench) -> None:
+        """Fill the place of a worker that died, and have its items go on."""
+        hand, bench.hand = bench.hand, None
+        assert hand is not None
+        assert bench.till is not None
+        self._commit()
+        bench.till.cut_off()
+        jobs, bench.jobs = list(bench.jobs.values()), {}
+        for job in jobs:
+            job.bench = None
+            job.left.set()
+        how = await hand.ended()
+        self._blame(jobs, how)
+        again = [job for job in jobs if not job.done.done()]
+        self._driver.note(
+            f"{hand.name} {how}: another takes its place, and what it had in hand ({len(again)}) "
+            "goes on from the journal"
+        )
+        self._waiting.extendleft(reversed(again))
+        try:
+            await self._fill(bench)
+        except Exception as error:
+            told = error if isinstance(error, AgentloopError) else WorkerError(str(error))
+            self._fail(told)
+
+    def _blame(self, jobs: Sequence[Job], how: str) -> None:
+        """Count a death for those that have seen most; give up what has seen too many."""
+        most = max((job.deaths for job in jobs), default=0)
+        for job in jobs:
+            if job.deaths < most:
+                continue
+            job.deaths += 1
+            if job.deaths >= GUILTY and not job.done.done():
+                detail = f"{job.deaths} worker processes died over it; the last {how}"
+                verdict = Verdict(verdict="failed", reason="error", detail=detail)
+                job.done.set_result(Walked(verdict))
+
+    async def close(self) -> None:
+        """End the workers; what they still have to say is written down."""
+        self._closing = True
+        for repair in list(self._repairs):
+            repair.cancel()
+        await asyncio.gather(*self._repairs, return_exceptions=True)
+        for permits in self._permits.values():
+            permits.close()
+        hands = [bench.hand for bench in self._benches if bench.hand is not None]
+        await asyncio.gather(*[hand.close() for hand in hands])
+        self._commit()
+        for limits in self._limits.values():
+            await limits.model.aclose()
