@@ -35,6 +35,16 @@ class Index(Known, Protocol):
         """Hold one more text."""
 
 
+class Earlier(Protocol):
+    """What earlier sessions have accepted: `store.names.Fingerprints`."""
+
+    def __len__(self) -> int:
+        """Return how many fingerprints there are."""
+
+    def get(self, print_: str) -> str | None:
+        """Return the item of a fingerprint, or None."""
+
+
 @dataclass(frozen=True)
 class Rules:
     """What an accepted item must be besides good."""
@@ -76,12 +86,17 @@ class Admission:
         rules: Rules,
         accepted: Iterable[tuple[str, str]] = (),
         made: int = 0,
+        earlier: Earlier | None = None,
     ):
-        """`accepted` are fingerprint and name of what is in; `made` of them come from no real seed."""
+        """`accepted` are fingerprint and name of what is in, and so are those of `earlier` sessions.
+
+        `made` of them come from no real seed.
+        """
         self._rules = rules
         self._known = dict(accepted)
+        self._earlier = earlier
         self._made = made
-        self.accepted = len(self._known)
+        self.accepted = len(self._known) + (len(earlier) if earlier else 0)
 
     def admit(self, applicant: Applicant, verdict: Verdict) -> tuple[Verdict, str]:
         """Return the final verdict and the fingerprint that it was admitted under."""
@@ -117,7 +132,8 @@ class Admission:
             parts = (*said, *applicant.parts, applicant.text)
             if (found := rules.contamination.find("\n".join(said), parts)) is not None:
                 return "contaminated", str(found)
-        if (twin := self._known.get(print_, applicant.item)) != applicant.item:
+        twin = self._known.get(print_) or (self._earlier and self._earlier.get(print_))
+        if twin and twin != applicant.item:
             return "duplicate", f"the same as item {twin}"
         for index in rules.indexes:
             near = index.nearest(applicant.text)

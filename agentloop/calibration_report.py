@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
 import orjson
 from pydantic import ValidationError
@@ -26,6 +26,7 @@ from agentloop.calibration import (
 from agentloop.errors import CalibrationError, SettingsError
 from agentloop.records import Json, Record, digest
 from agentloop.store import Store
+from agentloop.store.trust import UNTESTED, Judged, untested
 
 LEAST_LABELS = 50
 GOOD_LABELS = 200
@@ -34,15 +35,6 @@ asked, one from 200 in 0.79 to 0.88 (300 draws from GPT-4's grades of LLMBar).""
 DRAWS = 2000
 
 State: TypeAlias = Literal["uncalibrated", "calibrated"]
-
-
-class Judged(NamedTuple):
-    """How many candidates a run's gate has judged, revisions too, and how many it accepted."""
-
-    accepted: int
-    judged: int
-    audited: bool = False
-    """Whether an audit of all decides after it."""
 
 
 class Gate(Record):
@@ -334,7 +326,7 @@ def summary_line(report: CalibrationReport | None, judged: Judged) -> str:
     says more of the number of tries. It holds as far as a run's candidates are like the labelled ones.
     """
     if report is None:
-        return "uncalibrated: nobody has checked this critic against people"
+        return UNTESTED
     if report.state == "uncalibrated":
         return report.warnings[0]
     gate = report.in_force
@@ -363,13 +355,18 @@ def _corrected(gate: Gate, judged: Judged) -> str:
 
 def trust_in(report: CalibrationReport | None, judged: Judged) -> Json:
     """Return what a run's verdicts are worth as JSON values; `line` is the one for people."""
-    found: Json = {"state": report.state if report else "uncalibrated", "labels": 0}
-    if report is not None:
-        gate = report.in_force.model_dump(
-            mode="json", include={"sensitivity", "specificity", "kappa"}
-        )
-        found |= {"labels": report.labels, "critic": report.critic, "rubric": report.rubric, **gate}
-    return {**found, **judged._asdict(), "line": summary_line(report, judged)}
+    if report is None:
+        return untested(judged)
+    gate = report.in_force.model_dump(mode="json", include={"sensitivity", "specificity", "kappa"})
+    return {
+        "state": report.state,
+        "labels": report.labels,
+        "critic": report.critic,
+        "rubric": report.rubric,
+        **gate,
+        **judged._asdict(),
+        "line": summary_line(report, judged),
+    }
 
 
 def short(share: float) -> str:

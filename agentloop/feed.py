@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 from agentloop.errors import StoreError
 from agentloop.novelty.lineage import depth_of
 from agentloop.plan import Plan, check_identity
-from agentloop.records import Json, Seed, digest
+from agentloop.records import Json
 from agentloop.store.files import StoreBusy
 from agentloop.store.journal import RunJournal
+from agentloop.store.names import Names
 from agentloop.store.resume import (
     Earlier,
     Owed,
@@ -37,6 +38,7 @@ from agentloop.store.taken import (
     Stratum,
     Taken,
     accepted_names,
+    ends_of,
     read_others,
     read_standing,
     read_strata,
@@ -69,6 +71,7 @@ class Feed:
         with writer.reading() as connection:
             self.earlier = self._read(connection)
             self.standing = read_standing(connection, plan.run)
+        plan.seeds.keep()
         self.new = self.earlier.identity is None
         self._items = self._walk()
         self._late = self._met_again()
@@ -97,6 +100,11 @@ class Feed:
         with self._writer.reading() as connection:
             return accepted_names(connection, run)
 
+    def ends(self, first: int, last: int, depth: int) -> list[str]:
+        """Return the run's first accepted items, and its last ones of less than a depth."""
+        with self._writer.reading() as connection:
+            return ends_of(connection, self._plan.run, first, last, depth)
+
     def taken(self, run: str, items: Sequence[str] | None = None) -> Iterator[Taken]:
         """Yield what a run has accepted, or those that are named, in the order settled."""
         with self._writer.reading() as connection:
@@ -124,10 +132,12 @@ class Feed:
             self._inherits = self._draws_alike(identity_of(connection, self._ancestors[0]))
         again = self._to_open_again(connection, earlier)
         self._again = {item for item, *_ in again}
+        if not again:
+            return earlier
         return dataclasses.replace(
             earlier,
             verdicts=earlier.verdicts - Counter((verdict, reason) for _, verdict, reason in again),
-            settled=earlier.settled - self._again,
+            settled=earlier.settled.without(Names.of(self._again)),
             owed=[*earlier.owed, *opened_again(connection, plan.run, sorted(self._again))],
         )
 
@@ -150,7 +160,10 @@ class Feed:
             room = settings.accept - len(earlier.accepted)
             if room <= 0:
                 return []
-        found = settled_as(connection, self._plan.run, "over_target", *settings.retry)
+        words = {"over_target", *settings.retry}
+        if not any(words & {*pair} for pair in earlier.verdicts):
+            return []
+        found = settled_as(connection, self._plan.run, *words)
         over = [row for row in found if row[2] == "over_target"]
         return [row for row in found if row[2] != "over_target"] + over[:room]
 
@@ -158,22 +171,20 @@ class Feed:
         """Yield items without a verdict, those begun before first, until nothing is owed."""
         begun = {owed.item for owed in self.earlier.owed}
         yield from self.earlier.owed
-        for owed in self._sown():
-            if owed.item not in self.earlier.settled and owed.item not in begun:
-                yield owed
+        yield from (owed for owed in self._sown(self.earlier.settled) if owed.item not in begun)
 
     def _met_again(self) -> Iterator[Owed]:
         """Yield, once the walk has ended, the items that were passed over."""
         if self._passed:
-            yield from (owed for owed in self._sown() if owed.item in self._passed)
+            yield from (owed for owed in self._sown(Names()) if owed.item in self._passed)
 
-    def _sown(self) -> Iterator[Owed]:
-        """Yield an item for every seed, as often as seeds may be used."""
+    def _sown(self, but: Names) -> Iterator[Owed]:
+        """Yield an item for every seed, as often as seeds may be used, without those in `but`."""
         settings = self._plan.settings
         with_target = settings.accept or settings.items
         for sample in range(settings.per_seed if with_target else 1):
-            for seed in self._plan.seeds:
-                yield Owed(item_id(seed, sample), seed, sample)
+            for item, seed in self._plan.seeds.items(sample, but.has):
+                yield Owed(item, seed, sample)
 
     async def take(self, room: Room) -> Owed | None:
         """Return the next item; None when there is none, or none yet: see `waits`."""
@@ -241,11 +252,6 @@ class Feed:
             if self._inherits:
                 drawn = inputs_of(connection, self._ancestors[0], names)
         return [owed._replace(inputs=owed.inputs or drawn.get(owed.item)) for owed in batch]
-
-
-def item_id(seed: Seed, sample: int) -> str:
-    """Return an item's name, from its seed's content and sample index: 12 hex digits."""
-    return digest([seed.id, sample], 6)
 
 
 def is_made(owed: Owed) -> bool:

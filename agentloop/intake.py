@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from agentloop.admission import Admission, Applicant, Index, Known, Rules
 from agentloop.attributes import stratum_of
-from agentloop.drawing import Drawer, Pool, Strata
+from agentloop.drawing import KEPT, Drawer, Pool, Strata
 from agentloop.feed import Feed, is_made
 from agentloop.novelty.contamination import Contamination, read_texts, texts_in
 from agentloop.novelty.kept import KeptIndex
@@ -26,7 +26,7 @@ from agentloop.records import Candidate, Json, Verdict, digest
 from agentloop.store.files import Files
 from agentloop.store.resume import Owed
 from agentloop.store.taken import Taken
-from agentloop.variety import Variety
+from agentloop.variety import BEGINNING, REFED, Variety
 from agentloop.verdicts import Kept, failure
 
 OPENED = 64  # indexes of other runs that are open at once, each of five files
@@ -58,7 +58,7 @@ class Intake:
             indexes=(*shelf.known, *shelf.growing),
             growing=shelf.growing,
         )
-        self._admission = Admission(rules, feed.earlier.accepted, feed.standing.made)
+        self._admission = Admission(rules, (), feed.standing.made, feed.earlier.accepted)
         self.has_room = self._admission.has_room
         self._variety = variety
         self._take_up(feed)
@@ -73,11 +73,18 @@ class Intake:
                 self._strata.settled(drawn, stratum.accepted, stratum.items)
         if self._pool is None and self._variety is None:
             return
-        fed = map(self._taken, feed.taken(self._plan.run))
+        fed = map(self._taken, feed.taken(self._plan.run, self._wanted(feed)))
         if self._variety is not None:
             self._variety.refeed(fed, feed.standing.items)
         if self._pool is not None:
             deque(fed, maxlen=0)  # the rest, which the watch did not want
+
+    def _wanted(self, feed: Feed) -> Sequence[str] | None:
+        """Return which of the items accepted earlier are looked at again; None for all."""
+        last = KEPT if self._pool is not None else 0
+        if feed.standing.items <= max(REFED, BEGINNING + last):
+            return None
+        return feed.ends(BEGINNING, last, self._plan.settings.max_depth)
 
     def _taken(self, one: Taken) -> tuple[Candidate, Json, str]:
         """Take in an item that was accepted earlier; return what the watch looks at."""

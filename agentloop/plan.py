@@ -32,6 +32,7 @@ from agentloop.recipes import FoundRecipe, find_recipe
 from agentloop.records import Json
 from agentloop.roles import asked_roles, mix_of, open_endpoints, role_identity, role_settings
 from agentloop.seeds import Seeds, Source
+from agentloop.store.files import Files
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def prepare(recipe: str | Recipe | FoundRecipe, settings: Settings) -> Plan:
     if settings.seeds is None:
         raise SettingsError("no seeds are named: `--seeds FILE.jsonl`")
     source: Source = settings.seeds
-    seeds = Seeds(source, settings.map)
+    seeds = Seeds(source, settings.map, Files(settings.store).seeds)
     seeds.check(kit.reads)
     name = settings.run or found.recipe.name
     if settings.fork == name:

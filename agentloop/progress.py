@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 import orjson
 
 from agentloop.plain import plain
-from agentloop.records import Event, Json
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from agentloop.models.base import Reply
+    from agentloop.records import Event, Json
 
 PLAIN_SECONDS = 20.0
 REFRESH = 4  # times a second

@@ -23,34 +23,51 @@ from agentloop.errors import SeedError
 
 MAX_LINE = 10_000_000  # bytes
 QUERY = "duckdb:"
+LINES = (".jsonl", ".ndjson")
 Rows = Iterator[tuple[str, Any]]
 """Where a record stands, for errors, and the record."""
 
 
 def read_jsonl(path: Path) -> Rows:
     """Yield the lines of a JSONL file with their places; SeedError for what is not JSON."""
+    for number, _, line in read_lines(path):
+        place = line_of(path, number)
+        yield place, parse(line, place)
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, int, bytes]]:
+    """Yield the lines of a file that are not blank: number, bytes before it, content."""
     with path.open("rb") as file:
-        number = 0
+        number = offset = 0
         while line := file.readline(MAX_LINE + 1):
             number += 1
-            place = f"`{path}` line {number}"
             if len(line) > MAX_LINE:
-                raise SeedError(f"{place} is longer than 10 MB")
-            if number == 1:
-                line = line.removeprefix(codecs.BOM_UTF8)
-            if line.strip():
-                yield place, _parse(line, place)
+                raise SeedError(f"{line_of(path, number)} is longer than 10 MB")
+            if (text := without_mark(line, number)).strip():
+                yield number, offset, text
+            offset += len(line)
+
+
+def without_mark(line: bytes, number: int) -> bytes:
+    """Return a line without the mark of byte order that the first one may have."""
+    return line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+
+
+def line_of(path: Path, number: int) -> str:
+    """Return the words that say where a line stands."""
+    return f"`{path}` line {number}"
 
 
 def _json_list(path: Path) -> Rows:
-    data = _parse(path.read_bytes().removeprefix(codecs.BOM_UTF8), f"`{path}`")
+    data = parse(path.read_bytes().removeprefix(codecs.BOM_UTF8), f"`{path}`")
     if not isinstance(data, list):
         raise SeedError(f"`{path}` must hold a JSON list of objects; one object a line is `.jsonl`")
     for number, row in enumerate(data, 1):
         yield f"`{path}` entry {number}", row
 
 
-def _parse(data: bytes, place: str) -> Any:
+def parse(data: bytes, place: str) -> Any:
+    """Return a JSON value; SeedError for what is none."""
     if b"\0" in data:
         raise SeedError(f"{place} holds a NUL byte")
     try:
@@ -150,8 +167,7 @@ def checked_json(value: Any, place: str) -> Any:
 
 
 READERS: dict[str, Callable[[Path], Rows]] = {
-    ".jsonl": read_jsonl,
-    ".ndjson": read_jsonl,
+    **dict.fromkeys(LINES, read_jsonl),
     ".json": _json_list,
     ".csv": _csv,
     ".parquet": _parquet,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agentloop.calibration_report import CalibrationReport, Judged, summary_line, trust_in
+from agentloop.calibration_report import CalibrationReport, summary_line, trust_in
 from agentloop.config import ROLES, Settings, load_settings
 from agentloop.errors import UserError
 from agentloop.forecast import Forecast, forecast
@@ -26,6 +26,7 @@ from agentloop.records import Event, Json
 from agentloop.session import Session
 from agentloop.store import Store
 from agentloop.store.evidence import Evidence
+from agentloop.store.trust import Judged
 
 
 @dataclass(frozen=True)

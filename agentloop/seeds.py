@@ -13,19 +13,46 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from agentloop.errors import SeedError, did_you_mean
-from agentloop.readers import QUERY, READERS, Rows, checked_json, read_query
-from agentloop.records import Json, Seed
+import numpy as np
+import orjson
+from numpy.typing import NDArray
 
+from agentloop.errors import SeedError, did_you_mean
+from agentloop.places import Places, item_id, kept_places, stamp_of
+from agentloop.readers import (
+    LINES,
+    MAX_LINE,
+    QUERY,
+    READERS,
+    Rows,
+    checked_json,
+    line_of,
+    parse,
+    read_lines,
+    read_query,
+    without_mark,
+)
+from agentloop.records import Json, Seed, digest
+
+FIRST, MOST = 64, 65_536  # seeds whose items are looked up at once: few at first, for one may do
 Source = str | Path | Iterable[Mapping[str, Any]]
+Settled = Callable[[NDArray[np.uint64]], NDArray[np.bool_]]
 
 
 class Seeds:
     """A source that can be walked more than once; `duplicates` counts records met twice."""
 
-    def __init__(self, source: Source, mapping: Mapping[str, str] | None = None):
+    def __init__(
+        self, source: Source, mapping: Mapping[str, str] | None = None, kept: Path | None = None
+    ):
+        """`kept` is a file that may say where the seeds of a long one lie; see `keep`."""
         self._mapping = dict(mapping or {})
         self._rows = _opener(source)
+        self._kept = kept
+        self._lines = _lines_of(source)
+        self._places: Places | None = None
+        self._known = False
+        """Whether the places were kept before."""
         self._reads: tuple[str, ...] = ()
         self.name = str(source) if isinstance(source, str | Path) else "the given seeds"
         self.count = 0
@@ -34,15 +61,77 @@ class Seeds:
     def check(self, reads: tuple[str, ...]) -> None:
         """Read everything once; SeedError unless every record has the fields in `reads`."""
         self._reads = reads
-        ids: set[str] = set()
-        total = 0
-        for seed in self._all():
-            ids.add(seed.id)
-            total += 1
-        if not ids:
+        if self._lines is None:
+            ids: set[str] = set()
+            for total, seed in enumerate(self._all(), start=1):
+                ids.add(seed.id)
+                self.duplicates = total - len(ids)
+            self.count = len(ids)
+        else:
+            self._places = self._find(self._lines)
+            self.count, self.duplicates = len(self._places), self._places.duplicates
+        if not self.count:
             raise SeedError(f"`{self.name}` holds no seeds")
-        self.count = len(ids)
-        self.duplicates = total - len(ids)
+
+    def keep(self) -> None:
+        """Keep for later where the seeds of a long file lie, so that it is not read again."""
+        if self._places is not None and self._kept is not None and not self._known:
+            self._places.keep(self._kept)
+
+    def _find(self, path: Path) -> Places:
+        """Return where the seeds of a file lie, checked, now or while it was the same."""
+        stamp = {**stamp_of(path), "mapping": sorted(self._mapping.items()), "reads": self._reads}
+        stamp = orjson.loads(orjson.dumps(stamp))
+        found = kept_places(self._kept, stamp) if self._kept is not None else None
+        self._known = found is not None
+        if found is not None:
+            return found
+        places, seen = Places(stamp), set[str]()
+        for number, offset, line in read_lines(path):
+            place = line_of(path, number)
+            id = seed_id(self._fields(place, parse(line, place)), place)
+            if id in seen:
+                places.duplicates += 1
+            else:
+                seen.add(id)
+                places.add(number, offset, id)
+        return places
+
+    def items(self, sample: int, settled: Settled) -> Iterator[tuple[str, Seed]]:
+        """Yield the items that distinct seeds make when they are used once more, but the settled ones.
+
+        `settled` says of names, as numbers, which are. Raises SeedError where a file has changed.
+        """
+        if self._places is None or self._lines is None:
+            for seed in self:
+                name = item_id(seed.id, sample)
+                if not settled(np.array([int(name, 16)], np.uint64))[0]:
+                    yield name, seed
+            return
+        places, size = self._places, FIRST
+        low = 0
+        while low < len(places):
+            high = min(low + size, len(places))
+            names = places.names(sample, low, high)
+            left = np.flatnonzero(~settled(names)).tolist()
+            wanted = zip(names[left].tolist(), (low + at for at in left), strict=True)
+            yield from self._at(self._lines, places, wanted)
+            low, size = high, min(2 * size, MOST)
+
+    def _at(
+        self, path: Path, places: Places, wanted: Iterable[tuple[int, int]]
+    ) -> Iterator[tuple[str, Seed]]:
+        """Yield seeds by their places."""
+        with path.open("rb") as file:
+            for name, at in wanted:
+                file.seek(places.offsets[at])
+                number = places.lines[at]
+                place = line_of(path, number)
+                line = without_mark(file.readline(MAX_LINE), number)
+                seed = self._seed(place, parse(line, place))
+                if int(seed.id, 16) != places.seeds[at]:
+                    raise SeedError(f"{place} has changed since the run began: start it again")
+                yield f"{name:012x}", seed
 
     def __iter__(self) -> Iterator[Seed]:
         """Yield distinct seeds."""
@@ -57,6 +146,11 @@ class Seeds:
             yield self._seed(place, row)
 
     def _seed(self, place: str, row: Any) -> Seed:
+        fields = self._fields(place, row)
+        return Seed(id=seed_id(fields, place), fields=fields)
+
+    def _fields(self, place: str, row: Any) -> Json:
+        """Return the checked fields of a record; SeedError where they are not what the recipe reads."""
         if not isinstance(row, Mapping):
             raise SeedError(f"{place}: a seed must be an object with named fields")
         try:
@@ -72,13 +166,12 @@ class Seeds:
                 )
             if fields[name] is None or (isinstance(fields[name], str) and not fields[name].strip()):
                 raise SeedError(f"{place}: field `{name}` is empty")
-        try:
-            return Seed.of(fields)
-        except (TypeError, RecursionError) as error:  # too deep, or a number beyond 64 bits
-            raise SeedError(f"{place} cannot be stored: {error}") from error
+        return fields
 
     def _renamed(self, fields: Json, place: str) -> Json:
         """Return the fields by the names that the recipe reads; nothing is overwritten."""
+        if not self._mapping:
+            return fields
         for old in self._mapping.values():
             if old not in fields:
                 raise SeedError(f"{place}: no field `{old}` to map{did_you_mean(old, fields)}")
@@ -90,6 +183,22 @@ class Seeds:
                 "would lose it"
             )
         return dict(zip(names, fields.values(), strict=True))
+
+
+def seed_id(fields: Json, place: str) -> str:
+    """Return the name of a record by its content; SeedError where it has none."""
+    try:
+        return digest(fields, 8)
+    except (TypeError, RecursionError) as error:  # too deep, or a number beyond 64 bits
+        raise SeedError(f"{place} cannot be stored: {error}") from error
+
+
+def _lines_of(source: Source) -> Path | None:
+    """Return the file whose lines are seeds, where the source is one."""
+    if not isinstance(source, str | Path) or str(source).startswith(QUERY):
+        return None
+    path = Path(source)
+    return path if path.suffix.lower() in LINES and path.is_file() else None
 
 
 def rows_of(source: Source) -> Rows:

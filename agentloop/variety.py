@@ -167,7 +167,7 @@ def _reference(plan: Plan) -> _Real:
     ours, theirs = recipe.likened
     fields = [theirs] if theirs else list(recipe.reads[:1])
     texts = []
-    for seed in plan.seeds:
+    for seed in plan.seeds if fields else ():
         if len(texts) == REFERENCE:
             break
         texts += [str(seed.fields[field]) for field in fields if field in seed.fields]

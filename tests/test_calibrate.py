@@ -18,7 +18,6 @@ from agentloop.agreement import Confusion
 from agentloop.calibrate import calibrate
 from agentloop.calibration_report import (
     CalibrationReport,
-    Judged,
     corrected_precision,
     load_calibration,
     panel_weights,
@@ -39,6 +38,7 @@ from agentloop.models.family import family
 from agentloop.models.prices import Price
 from agentloop.store import Store
 from agentloop.store.files import connect
+from agentloop.store.trust import Judged
 from tests.builders import (
     PASSAGE,
     RUBRIC,

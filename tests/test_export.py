@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 import agentloop as al
@@ -15,9 +17,11 @@ from agentloop import export
 from agentloop.cli import run_cli
 from agentloop.errors import StoreError, UserError
 from agentloop.export import SHAPES
+from agentloop.export.tally import Tally
 from agentloop.models.base import Reply
 from agentloop.records import Usage
-from agentloop.store import Store
+from agentloop.store import Store, windows
+from agentloop.store.files import connect
 from tests.builders import QA, SEEDS, agent, draft, marks, play, tiny
 
 EVIL = 'a "quoted" \\ line\nand \u2028 \x1b[31m\u202e 💧'
@@ -354,3 +358,100 @@ def test_what_no_judge_could_read_is_nobodys_bad_example(tmp_path: Path) -> None
     run = play(tmp_path, agent(critique=critique), recipe, seeds=SEEDS[:1])
     (pair,) = read(run.store, shape="preference")
     assert pair["rejected"][0]["content"] == "bad"
+
+
+class Odd(QA):
+    """Says things that a conversation seldom holds."""
+
+    def messages(self, seed: dict[str, Any]) -> tuple[dict[str, str], ...]:
+        kinds: list[dict[str, str]] = [
+            {"role": "user", "content": self.answer},
+            {"content": "\x00\x1b\x0b", "role": "assistant"},
+            {"role": "assistant", "content": '\u2028\x7f /\\" 💧 é\n\t\b'},
+            {"role": "user", "content": "q", "name": "anna"},
+            {"role": "user", "content": 'said "role":null and "content":null'},
+        ]
+        first = {"role": "user", "content": self.question}
+        return (first, kinds[int(self.answer.rpartition(" ")[2]) % len(kinds)])
+
+
+def test_lines_of_one_run_are_those_of_several(tmp_path: Path, monkeypatch: Any) -> None:
+    """The one is written by the database, the other by Python."""
+    monkeypatch.setattr(windows, "WINDOW", 3)
+
+    def generate(prompt: str) -> str:
+        number = prompt.partition("number ")[2].partition(".")[0]
+        return draft(f"a {number}", f"Which number is {number}?")
+
+    odd = agent(generate=generate)
+    run = play(tmp_path, odd, tiny(tmp_path, candidate=Odd), seeds=SEEDS[:10])
+    assert run.counts["accepted"] == 10
+    with connect(run.store, write=True) as connection:
+        connection.execute("INSERT INTO runs (run, recipe, identity) VALUES ('none', 'tiny', '{}')")
+    opened = Store(run.store)
+    for shape in ("messages", "raw"):
+        one = list(export.lines(opened, shape=shape, runs=["tiny"]))
+        assert one == list(export.lines(opened, shape=shape, runs=["tiny", "none"]))
+        assert len(one) == 10
+
+
+def test_tallies_of_one_run_are_those_of_several(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(windows, "WINDOW", 3)
+    claims: list[Any] = ["MIT", 5, None, " ", "CC0", "MIT"]
+    given = [{**seed, "license": c} for seed, c in zip(SEEDS, claims, strict=False)]
+    given += [{**SEEDS[9], "licence": "CC-BY"}, {**SEEDS[10], "agentloop": {"depth": 1}}]
+    run = play(tmp_path, agent(), seeds=given, max_depth=9)
+    with connect(run.store, write=True) as connection:
+        connection.execute("INSERT INTO runs (run, recipe, identity) VALUES ('none', 'tiny', '{}')")
+    told = []
+    for runs in (["tiny"], ["tiny", "none"]):
+        tally = Tally()
+        count = len(list(export.lines(Store(run.store), runs=runs, tally=tally)))
+        told.append(tally.as_dict())
+        assert told[-1]["rows"] == count > 6
+    assert told[0] == told[1]
+    assert told[0]["licences"]["MIT"] == 2
+    assert told[0]["real_seeded"] == count - 1
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_parquet_has_the_rows_of_the_lines(store: Path, tmp_path: Path, shape: str) -> None:
+    told = [
+        run_cli(["export", str(store), "-o", str(tmp_path / name), "--shape", shape])
+        for name in ("a.parquet", "b.parquet", "a.jsonl")
+    ]
+    assert told == [0, 0, 0]
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+    with duckdb.connect() as connection:
+        cursor = connection.execute("SELECT * FROM read_parquet(?)", [str(tmp_path / "a.parquet")])
+        names = [column[0] for column in cursor.description or []]
+        rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+    lines = [json.loads(line) for line in (tmp_path / "a.jsonl").read_bytes().splitlines()]
+    json_columns = {"seed", "inputs", "candidate", "checks", "grade"} if shape == "raw" else set()
+    for row in rows:
+        row.update({name: json.loads(row[name]) for name in json_columns if row[name] is not None})
+    assert rows == lines
+    assert rows
+    manifest = json.loads((tmp_path / "a.manifest.json").read_text())
+    assert manifest["lines"] == len(lines)
+
+
+def test_the_manifest_of_parquet_is_of_its_file(store: Path, tmp_path: Path) -> None:
+    target = tmp_path / "p.PARQUET"
+    assert run_cli(["export", str(store), "-o", str(target)]) == 0
+    manifest = json.loads((tmp_path / "p.manifest.json").read_text())
+    assert manifest["sha256"] == hashlib.sha256(target.read_bytes()).hexdigest()
+    assert manifest["bytes"] == target.stat().st_size
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "p.PARQUET",
+        "p.card.md",
+        "p.manifest.json",
+    ]
+
+
+def test_parquet_that_fails_leaves_what_was_there(store: Path, tmp_path: Path) -> None:
+    target = tmp_path / "x.parquet"
+    target.write_text("what was here")
+    assert run_cli(["export", str(store), "-o", str(target), "--where", "1 / (score - 1) > 'x'"])
+    assert target.read_text() == "what was here"
+    assert [p.name for p in tmp_path.iterdir()] == ["x.parquet"]

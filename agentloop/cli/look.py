@@ -70,7 +70,7 @@ def status(store: str, run_name: str | None, grading: int, as_json: bool) -> Non
         told = evidence.as_dict() if evidence else None
         click.echo(json.dumps({**counts, "evidence": told, "calibration": trust}))
         return
-    from agentloop.export.facts import NO_EVIDENCE
+    from agentloop.store.trust import NO_EVIDENCE
 
     said = [NO_EVIDENCE]
     if trust and evidence:
@@ -96,11 +96,14 @@ def status(store: str, run_name: str | None, grading: int, as_json: bool) -> Non
 
 
 def _trust(store: Store, run: str) -> Json:
-    from agentloop.calibration_report import CalibrationReport, Judged, trust_in
+    from agentloop.store.trust import Judged, untested
 
-    kept = store.calibration(run)
-    report = CalibrationReport.model_validate(kept) if kept else None
-    return trust_in(report, Judged(*store.judged(run)))
+    kept, judged = store.calibration(run), Judged(*store.judged(run))
+    if kept is None:
+        return untested(judged)
+    from agentloop.calibration_report import CalibrationReport, trust_in  # slow to load
+
+    return trust_in(CalibrationReport.model_validate(kept), judged)
 
 
 @click.command()
@@ -142,6 +145,8 @@ def export(
     **chosen: str,
 ) -> None:
     """Write examples as JSONL, for trainers; beside FILE its card and manifest.
+
+    A FILE that ends in .parquet is Parquet.
 
     `--where` sees the view `examples`: run, item, grading, verdict, reason, detail, score, round, time,
     seed_id, sample, seed, inputs, recipe, candidate, messages, checks, generator, prompt, critic,

@@ -6,6 +6,7 @@ Refuses to know: what they are.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 Value = TypeVar("Value")
@@ -22,9 +23,18 @@ class EvenSample(Generic[Value]):
 
     def add(self, value: Value) -> None:
         """Take the next value."""
-        if self.seen % self._stride == 0:
-            self.kept.append(value)
-        self.seen += 1
-        if len(self.kept) > self._most:
-            self.kept = self.kept[::2]
-            self._stride *= 2
+        self.extend((value,))
+
+    def extend(self, values: Sequence[Value]) -> None:
+        """Take the next values."""
+        at = 0
+        while at < len(values):
+            past = self.seen % self._stride
+            if not past:
+                self.kept.append(values[at])
+            step = min(self._stride - past, len(values) - at)
+            self.seen += step
+            at += step
+            if len(self.kept) > self._most:
+                self.kept = self.kept[::2]
+                self._stride *= 2

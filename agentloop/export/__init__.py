@@ -13,15 +13,16 @@ from typing import IO, TYPE_CHECKING
 import orjson
 
 from agentloop.errors import UserError, did_you_mean
+from agentloop.export.blocks import OPTIONS, RAW, blocks, mark, prompt_completion
 from agentloop.records import Attempt, Json
 from agentloop.store import Store
 from agentloop.store.files import Files
+from agentloop.store.windows import Chosen
 
 if TYPE_CHECKING:
     from agentloop.export.tally import Tally
 
 SHAPES = ("messages", "prompt_completion", "preference", "raw")
-_OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
 
 
 def lines(
@@ -38,10 +39,21 @@ def lines(
 
     Raises UserError for an unknown shape.
     """
+    chosen: Json = {"verdict": verdict, "where": where, "grading": grading}
+    for block in line_blocks(store, shape, runs, chosen, tally):
+        yield from block
+
+
+def line_blocks(
+    store: Store, shape: str, runs: Sequence[str], chosen: Json, tally: Tally | None = None
+) -> Iterator[list[bytes]]:
+    """Yield the same lines some thousand at a time, where that can be; `chosen` is as in `lines`."""
     if shape not in SHAPES:
         raise UserError(f"unknown shape `{shape}`{did_you_mean(shape, SHAPES)}")
+    if shape != "preference" and len(runs) < 2:
+        yield from blocks(store, shape, Chosen(store.run(*runs), **chosen), tally)
+        return
     rows: Iterator[tuple[Json, Json | None]]
-    chosen: Json = {"verdict": verdict, "where": where, "grading": grading}
     if shape == "preference":
         found = store.examples_with_attempts(*runs, **chosen)
         rows = ((row, _preference(row, attempts)) for row, attempts in found)
@@ -55,25 +67,37 @@ def lines(
         if example is not None:
             if tally is not None:
                 tally.add(row)
-            yield orjson.dumps(example, option=_OPTIONS)
+            yield [orjson.dumps(example, option=OPTIONS)]
 
 
-def write(target: str | Path, content: Iterable[bytes], *, store: Path | None = None) -> int:
-    """Write lines to a file, whole or not at all; return their number.
+def write(
+    target: str | Path, content: Iterable[bytes], *, store: Path | None = None, shape: str = ""
+) -> int:
+    """Write lines to a file, whole or not at all; return the number of pieces that they came in.
 
-    A link is followed, a pipe or device written to. Raises UserError, also for a file of the `store`
-    that the lines come from.
+    A link is followed, a pipe or device written to. A name in `.parquet` makes columns of the lines.
+    Raises UserError, also for a file of the `store` that the lines come from.
     """
     try:
         path = Path(target).resolve()
         if store is not None and path in Files(store.resolve()).all:
             raise UserError(f"`{target}` is part of the store that is exported: name another file")
+        if shape and is_parquet(path):
+            from agentloop.export.parquet import write_parquet
+
+            write_parquet(path, content, shape)
+            return 1
         if path.exists() and not path.is_file():
             with path.open("wb") as file:
                 return copy(file, content)
         return _replace(path, content)
     except OSError as error:
         raise UserError(f"`{target}` cannot be written: {error.strerror or error}") from error
+
+
+def is_parquet(target: str | Path) -> bool:
+    """Whether a file's name asks for Parquet."""
+    return Path(target).suffix.lower() == ".parquet"
 
 
 def _replace(path: Path, content: Iterable[bytes]) -> int:
@@ -101,43 +125,15 @@ def _messages(row: Json) -> Json:
 
 
 def _prompt_completion(row: Json) -> Json:
-    *prompt, answer = row["messages"]
-    text = "\n\n".join(m["content"] for m in prompt)
-    return {**_mark(row), "prompt": text, "completion": answer["content"]}
+    return {**_mark(row), **prompt_completion(row["messages"])}
 
 
 def _raw(row: Json) -> Json:
-    keys = [
-        "run",
-        "recipe",
-        "item",
-        "seed_id",
-        "sample",
-        "seed",
-        "inputs",
-        "candidate",
-        "messages",
-        "verdict",
-        "reason",
-        "detail",
-        "score",
-        "round",
-        "checks",
-        "grade",
-        "generator",
-        "critic",
-        "prompt",
-        "rubric",
-        "grading",
-        "calibrated",
-        "self_graded",
-    ]
-    return {"schema": 1, **_mark(row), **{key: row[key] for key in keys}}
+    return {"schema": 1, **_mark(row), **{key: row[key] for key in RAW}}
 
 
 def _mark(row: Json) -> Json:
-    """Return what an example carries, so that it is known for a made one when it is a seed."""
-    return {"item": row["item"], "agentloop": row["agentloop"]}
+    return mark(row["item"], row["agentloop"]["depth"])
 
 
 _SHAPES: dict[str, Callable[[Json], Json]] = {

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from agentloop.calibration_report import CalibrationReport, Judged, trust_in
+from agentloop.calibration_report import CalibrationReport, trust_in
 from agentloop.diversity.bias import acceptance
 from agentloop.records import Json
 from agentloop.store import Store
 from agentloop.store.about import read_about
-
-NO_EVIDENCE = "this grading was not audited or calibrated"
+from agentloop.store.trust import NO_EVIDENCE, Judged
 
 
 def run_facts(store: Store, run: str, grading: int = 0) -> Json:

@@ -1,13 +1,14 @@
 """An exported file with its card and its manifest.
 
-Enters: a store, which examples, a path. Leaves: `NAME.jsonl`, and beside a regular file `NAME.card.md`
-and `NAME.manifest.json`, the manifest last; the number of lines. Refuses to know: shapes, how figures
-are shown.
+Enters: a store, which examples, a path. Leaves: `NAME.jsonl` or `NAME.parquet`, and beside a regular
+file `NAME.card.md` and `NAME.manifest.json`, the manifest last; the number of lines. Refuses to know:
+shapes, how figures are shown.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import orjson
 
 from agentloop import __version__
 from agentloop.errors import UserError
-from agentloop.export import lines, write
+from agentloop.export import is_parquet, line_blocks, write
 from agentloop.export.card import card
 from agentloop.export.facts import run_facts
 from agentloop.export.mixing import Mixture
@@ -48,20 +49,19 @@ def save(
     if grading and len(runs) > 1:
         raise UserError("a grading is of one run: name it with `--run`")
     tally, seal = Tally(), _Seal()
-    content = lines(
-        store, shape=shape, runs=runs, verdict=verdict, where=where, grading=grading, tally=tally
-    )
+    chosen: Json = {"verdict": verdict, "where": where, "grading": grading}
+    content = line_blocks(store, shape, runs, chosen, tally)
     if mix is not None:
-        content = mix.into(content, shape)
-    count = write(target, seal.over(content), store=store.path)
+        content = ([line] for line in mix.into(itertools.chain.from_iterable(content), shape))
+    write(target, seal.over(content), store=store.path, shape=shape)
     path = Path(target).resolve()
     if path.is_file():
         facts = {
             "schema": 1,
             "agentloop": __version__,
             "file": path.name,
-            "lines": count,
             **seal.as_dict(),
+            **(_sealed(path) if is_parquet(path) else {}),
             "shape": shape,
             "where": where,
             "grading": grading,
@@ -73,29 +73,45 @@ def save(
         write(bare.with_name(f"{bare.name}.card.md"), [card(facts).encode()])
         manifest = orjson.dumps(facts, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
         write(bare.with_name(f"{bare.name}.manifest.json"), [manifest])
-    return count
+    return seal.lines
+
+
+def _sealed(path: Path) -> Json:
+    """Return the hash and size of a file."""
+    with path.open("rb") as file:
+        return {
+            "sha256": hashlib.file_digest(file, "sha256").hexdigest(),
+            "bytes": path.stat().st_size,
+        }
 
 
 class _Seal:
     """The hash, size and columns of lines that go by."""
 
     def __init__(self) -> None:
+        self.lines = 0
         self._hash = hashlib.sha256()
-        self._bytes = self._lines = 0
+        self._bytes = 0
         self._columns: dict[str, set[str]] = {}
 
-    def over(self, content: Iterable[bytes]) -> Iterator[bytes]:
-        """Pass lines on."""
-        for line in content:
-            self._hash.update(line)
-            self._bytes += len(line)
-            self._lines += 1
-            if self._lines <= LOOKED_AT:
+    def over(self, content: Iterable[Sequence[bytes]]) -> Iterator[bytes]:
+        """Pass blocks of lines on."""
+        for block in content:
+            for line in block[: max(0, LOOKED_AT - self.lines)]:
                 for name, value in orjson.loads(line).items():
                     self._columns.setdefault(name, set()).add(_KINDS[type(value)])
-            yield line
+            self.lines += len(block)
+            data = b"".join(block)
+            self._hash.update(data)
+            self._bytes += len(data)
+            yield data
 
     def as_dict(self) -> Json:
         """Return what was seen."""
         columns = {name: " or ".join(sorted(kinds)) for name, kinds in self._columns.items()}
-        return {"sha256": self._hash.hexdigest(), "bytes": self._bytes, "columns": columns}
+        return {
+            "lines": self.lines,
+            "sha256": self._hash.hexdigest(),
+            "bytes": self._bytes,
+            "columns": columns,
+        }

@@ -1,6 +1,6 @@
 """What an exported file is made of, counted as its lines go by.
 
-Enters: rows of the view `examples`, one by one. Leaves: counts, and an even sample of the texts with its
+Enters: rows of the view `examples`. Leaves: counts, and an even sample of the texts with its
 figures. Refuses to know: shapes, files, what a run was told.
 
 Memory does not grow with the rows: figures of texts, and what texts say about people, are of at most
@@ -11,6 +11,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
+
+import orjson
 
 from agentloop.diversity import bias
 from agentloop.diversity.measures import LARGE, measure
@@ -24,6 +27,27 @@ LABEL = 40  # characters of a label at most
 BINS = 10  # of the scores
 
 Talk = Sequence[Json]
+COUNTED = {
+    "runs": "run",
+    "generators": "generator",
+    "critics": "critic",
+    "depths": "agentloop.depth",
+    "rounds": "round",
+    "verdicts": "verdict",
+}
+"""What is counted by its values, and where the view `examples` has it."""
+GROUPED = (
+    *COUNTED.values(),
+    "score",
+    "self_graded",
+    *(
+        f"CASE WHEN contains(seed::VARCHAR, '\"licen') AND json_type(seed, '$.{name}') = 'VARCHAR' "
+        f"THEN seed->>'{name}' END"
+        for name in ("license", "licence")
+    ),
+    "CASE WHEN agentloop.depth IS DISTINCT FROM 1 THEN seed END",
+)
+"""What `take` counts rows by."""
 
 
 class Tally:
@@ -31,56 +55,67 @@ class Tally:
 
     def __init__(self) -> None:
         self._rows = 0
-        self._counted: dict[str, Counter[str]] = {
-            name: Counter()
-            for name in (
-                "runs",
-                "generators",
-                "critics",
-                "depths",
-                "rounds",
-                "verdicts",
-                "licences",
-            )
-        }
-        self._scores: Counter[int] = Counter()
+        self._counted: dict[str, Counter[Any]] = {name: Counter() for name in COUNTED}
+        self._licences: Counter[tuple[str | None, str | None]] = Counter()
+        self._scores: Counter[float | None] = Counter()
         self._real = self._self_graded = 0
-        self._talks = EvenSample[Talk](SAMPLE)
+        self._talks = EvenSample[str | bytes](SAMPLE)
         self._labels: dict[str, Counter[str]] = {}
         self._no_labels: set[str] = set()
 
+    @property
+    def columns(self) -> list[str]:
+        """What `take` wants to know of each row besides: its candidate, while a field may be a label."""
+        return ["candidate"] if not self._rows or self._labels else []
+
     def add(self, row: Json) -> None:
         """Count a row."""
-        self._rows += 1
-        seed, candidate = row["seed"], row["candidate"] or {}
-        drawn = (
-            ("runs", row["run"]),
-            ("generators", row["generator"]),
-            ("critics", row["critic"]),
-            ("depths", row["agentloop"]["depth"]),
-            ("rounds", row["round"]),
-            ("verdicts", row["verdict"]),
-            ("licences", _licence(seed)),
+        seed, depth = row["seed"], row["agentloop"]["depth"]
+        group = (
+            *(row[name] for name in ("run", "generator", "critic")),
+            depth,
+            *(row[name] for name in ("round", "verdict", "score", "self_graded")),
+            *(seed[n] if isinstance(seed.get(n), str) else None for n in ("license", "licence")),
+            None if depth == 1 else orjson.dumps(seed),
+            1,
         )
-        for name, value in drawn:
-            if value is not None:
-                self._counted[name][str(value)] += 1
-        if row["score"] is not None:
-            self._scores[min(int(row["score"] * BINS), BINS - 1)] += 1
-        self._real += depth_of(seed, {}) == 1
-        self._self_graded += bool(row["self_graded"])
-        self._talks.add(row["messages"] or ())
-        for name, value in candidate.items():
-            self._label(name, value)
+        talk = orjson.dumps(row["messages"] or ())
+        self.take([group], [talk], [orjson.dumps(row["candidate"])] if self.columns else [])
+
+    def take(
+        self,
+        groups: Sequence[Sequence[Any]],
+        talks: Sequence[str | bytes],
+        candidates: Sequence[str | bytes | None],
+    ) -> None:
+        """Count rows by `GROUPED`, each with how many they are; see their conversations, as JSON.
+
+        A conversation may come as a line that has it as `messages`; candidates come where `columns` ask.
+        """
+        for *values, score, graded, licence, british, seed, rows in groups:
+            for counts, value in zip(self._counted.values(), values, strict=True):
+                counts[value] += rows
+            self._scores[score] += rows
+            self._self_graded += rows if graded else 0
+            self._licences[licence, british] += rows
+            self._real += rows if seed is None or depth_of(orjson.loads(seed), {}) == 1 else 0
+        self._talks.extend(talks)
+        for candidate in candidates:
+            self._rows += 1
+            for name, value in (orjson.loads(candidate or "null") or {}).items():
+                self._label(name, value)
+        self._rows += 0 if candidates else len(talks)
 
     def as_dict(self) -> Json:
         """Return counts and figures as JSON values."""
-        asked = [_said(talk, "user") for talk in self._talks.kept]
-        answered = [_said(talk, "assistant") for talk in self._talks.kept]
+        talks = [_talk(orjson.loads(text)) for text in self._talks.kept]
+        asked = [_said(talk, "user") for talk in talks]
+        answered = [_said(talk, "assistant") for talk in talks]
         return {
             "rows": self._rows,
-            **{name: dict(sorted(counts.items())) for name, counts in self._counted.items()},
-            "scores": [self._scores[number] for number in range(BINS)],
+            **{name: _named(counts) for name, counts in self._counted.items()},
+            "licences": self._stated(),
+            "scores": self._binned(),
             "real_seeded": self._real,
             "self_graded": self._self_graded,
             "sample": len(asked),
@@ -90,6 +125,22 @@ class Tally:
             },
             "bias": self._bias([f"{a}\n{b}" for a, b in zip(asked, answered, strict=True)]),
         }
+
+    def _stated(self) -> dict[str, int]:
+        """Return how many seeds state each licence."""
+        found: Counter[str] = Counter()
+        for said, count in self._licences.items():
+            stated = [text.strip()[:LABEL] for text in said if text and text.strip()]
+            found[stated[0] if stated else "not stated"] += count
+        return dict(sorted(found.items()))
+
+    def _binned(self) -> list[int]:
+        """Return how many scores lie in each tenth."""
+        found = [0] * BINS
+        for score, count in self._scores.items():
+            if score is not None:
+                found[min(int(score * BINS), BINS - 1)] += count
+        return found
 
     def _label(self, name: str, value: object) -> None:
         """Count the values of a field that has few, as labels and places of right answers have."""
@@ -124,13 +175,15 @@ def _figures(texts: Sequence[str]) -> Json:
     return measure(texts, budget_tokens=LARGE).model_dump(mode="json")
 
 
+def _talk(value: Any) -> Talk:
+    """Return the conversation that was given, or that a line holds."""
+    found: Talk = value["messages"] if isinstance(value, dict) else value
+    return found or ()
+
+
 def _said(talk: Talk, role: str) -> str:
     return "\n".join(str(message["content"]) for message in talk if message["role"] == role)
 
 
-def _licence(seed: Json) -> str:
-    """Return what a seed says of its licence."""
-    for name in ("license", "licence"):
-        if isinstance(said := seed.get(name), str) and said.strip():
-            return said.strip()[:LABEL]
-    return "not stated"
+def _named(counts: Counter[Any]) -> dict[str, int]:
+    return dict(sorted((str(name), n) for name, n in counts.items() if name is not None))

@@ -10,9 +10,10 @@ says so when it seeds again: a line of an export, and a row of the view `example
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from agentloop.records import Json
+if TYPE_CHECKING:
+    from agentloop.records import Json
 
 FIELD = "agentloop"
 

@@ -11,42 +11,36 @@ While a run writes, readers get in between its folds and see what was folded.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from agentloop.errors import StoreError, boundary, did_you_mean
 from agentloop.filelock import FileLock
-from agentloop.records import Attempt, CheckResult, Item, Json, Seed, Verdict, VerdictName
+from agentloop.store.counts import COUNT_KEYS, VERDICTS, calls_name, one, read_counts, read_spending
 from agentloop.store.evidence import Evidence, read_evidence
 from agentloop.store.files import Files, StoreBusy, StoreCutOff, connect, fold, prepare
 from agentloop.store.schema import EXAMPLES, MIGRATIONS, check_version
-from agentloop.store.story import Story
+from agentloop.store.sums import Sums, read_sums
+from agentloop.store.windows import Asked, Block, Chosen, read_windows
 
 if TYPE_CHECKING:
     import duckdb
 
-__all__ = ["COUNT_KEYS", "EXAMPLES", "Store"]
+    from agentloop.records import Attempt, Item, Json
+    from agentloop.store.story import Story
 
-VERDICTS: tuple[VerdictName, ...] = get_args(VerdictName)
-COUNT_KEYS = [
-    "run",
-    "recipe",
-    *VERDICTS,
-    "seeds",
-    "attempts",
-    "audits",
-    "canaries",
-    "calls",
-    "requests",
-    "prompt_tokens",
-    "completion_tokens",
-    "cost_usd",
-    "unsettled_usd",
-    "seconds",
-    "stopped_by",
+__all__ = [
+    "COUNT_KEYS",
+    "EXAMPLES",
+    "VERDICTS",
+    "Store",
+    "calls_name",
+    "read_counts",
+    "read_spending",
 ]
+
 BATCH = 1000  # rows fetched at a time
 ATTEMPT = """json_object(
     'round', a.round, 'parent', a.parent, 'candidate', a.candidate,
@@ -59,12 +53,6 @@ ONCE = (
     "OR row_number() OVER (PARTITION BY messages, verdict ORDER BY time, run, item) = 1"
 )
 """Of rows that say the same, the first."""
-SPENT = (
-    "CASE WHEN count(*) FILTER (answered AND tries > 0 AND cost_usd IS NULL "
-    "AND rid NOT IN (SELECT rid FROM reservations WHERE run = $run)) > 0 THEN NULL "
-    "ELSE coalesce(sum(cost_usd), 0) END"
-)
-"""What calls of `$run` cost in USD; NULL when that is unknown of one of them."""
 
 
 class Store:
@@ -72,6 +60,7 @@ class Store:
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
+        self._known: Sums | None = None
         if not self.path.is_file():
             raise StoreError(f"there is no store `{self.path}`")
         with connect(self.path, write=False) as connection:
@@ -88,7 +77,7 @@ class Store:
         try:
             if lock.acquire():
                 prepare(self.path)
-                fold(files)
+                fold(files, last=True)
         except (OSError, StoreBusy, StoreCutOff):
             return  # a read-only folder, say: what was committed is readable
         except StoreError as error:
@@ -141,34 +130,35 @@ class Store:
         """
         name = self.run(run)  # a second look within one would give up its lock on the file
         with connect(self.path, write=False) as connection:
-            return read_counts(connection, name, grading)
+            return read_counts(connection, name, grading, self._sums(connection))
 
     def evidence(self, run: str | None = None) -> Evidence:
         """Return what audits and canaries say of the run's grades."""
         name = self.run(run)
         with connect(self.path, write=False) as connection:
-            return read_evidence(connection, name)
+            return read_evidence(connection, name, self._sums(connection))
 
     def reasons(self, run: str | None = None, grading: int = 0) -> dict[str, int]:
         """Return how often each reason was given."""
-        sql = (
-            "SELECT reason, count(*) FROM examples WHERE run = ? AND grading = ? "
-            "AND reason IS NOT NULL GROUP BY 1 ORDER BY 2 DESC, 1"
-        )
-        return {row[0]: row[1] for row in self._rows(sql, self.run(run), grading)}
+        name = self.run(run)
+        with connect(self.path, write=False) as connection:
+            sums = self._sums(connection)
+        found: dict[str, int] = {}
+        for (_, reason), count in sums.verdicts(name, grading).items():
+            if reason is not None:
+                found[reason] = found.get(reason, 0) + count
+        return dict(sorted(found.items(), key=lambda pair: (-pair[1], pair[0])))
 
     def judged(self, run: str | None = None) -> tuple[int, int, bool]:
         """Return how many attempts of a run checks and critic accepted, and how many they decided.
 
         The third says whether an audit of all decided after them.
         """
-        sql = (
-            "SELECT count(*) FILTER (accepted), count(*), (SELECT (identity->'models.auditor') IS NOT "
-            "NULL FROM runs WHERE run = $1) FROM grades WHERE run = $1 AND grading = 0 "
-            "AND (accepted OR reason IN ('below_threshold', 'under_floor', 'failed_check'))"
-        )
-        ((accepted, judged, audited),) = self._rows(sql, self.run(run))
-        return accepted, judged, audited
+        name = self.run(run)
+        with connect(self.path, write=False) as connection:
+            _, accepted, judged = self._sums(connection).one("grades", name, 0, size=3)
+            sql = "SELECT (identity->'models.auditor') IS NOT NULL FROM runs WHERE run = ?"
+            return int(accepted), int(judged), one(connection, sql, name)
 
     def calibrations(self) -> list[Json]:
         """Return the reports of all calibrations in the store, latest first."""
@@ -211,8 +201,30 @@ class Store:
         Those of the latest run, or of the named ones: of several, what two say alike stands once.
         `where` is a SQL condition over that view; it can read nothing else.
         """
-        with self._chosen(runs, verdict, where, grading) as (connection, sql, values):
-            yield from _stream(connection, sql, values, where)
+        if len(runs) > 1:
+            with self._chosen(runs, verdict, where, grading) as (connection, sql, values):
+                yield from _stream(connection, sql, values, where)
+            return
+        run = self.run(*runs)
+        with connect(self.path, write=False) as connection:
+            names, parsed = _columns(connection)
+        asked = Asked([f'"{name}"' for name in names])
+        chosen = Chosen(run, grading, verdict, where)
+        for block in self.blocks(chosen, lambda: asked):
+            for row in block.rows:
+                yield _parsed(row, names, parsed)
+
+    def blocks(self, chosen: Chosen, asked: Callable[[], Asked]) -> Iterator[Block]:
+        """Yield rows of `examples` of one run, some thousand at a time, in the order settled.
+
+        JSON columns are text. What is `asked` may change from block to block.
+        """
+        where = chosen.where
+        with connect(self.path, write=False) as connection:
+            if where:
+                _check_condition(connection, where)
+            with _refusing(where):
+                yield from read_windows(connection, chosen, asked)
 
     def examples_with_attempts(
         self,
@@ -255,11 +267,17 @@ class Store:
                 _check_condition(connection, where)
             yield connection, f"{sql} ORDER BY time, item", values
 
+    def _sums(self, connection: duckdb.DuckDBPyConnection) -> Sums:
+        self._known = read_sums(connection, self._known)
+        return self._known
+
     def _story(self, run: str, item: str, grading: int) -> Story:
+        from agentloop.store.story import Story
+
         with connect(self.path, write=False) as connection:
             return Story(
                 item=_read_item(connection, run, item, grading),
-                recipe=_one(connection, "SELECT recipe FROM runs WHERE run = ?", run),
+                recipe=one(connection, "SELECT recipe FROM runs WHERE run = ?", run),
                 calls=_dicts(
                     connection,
                     "SELECT key, model, answered, finish_reason, prompt_tokens, completion_tokens, "
@@ -276,73 +294,9 @@ class Store:
             return connection.execute(sql, list(values)).fetchall()
 
 
-def calls_name(run: str, grading: int) -> str:
-    """Return the name that the calls of a grading stand under: the run's own, or `RUN#GRADING`."""
-    return f"{run}#{grading}" if grading else run
-
-
-def read_counts(connection: duckdb.DuckDBPyConnection, run: str, grading: int = 0) -> Json:
-    """Return the counts of one run, or one grading of it, from an open store."""
-    verdicts = dict(
-        connection.execute(
-            "SELECT verdict, count(*) FROM examples WHERE run = ? AND grading = ? GROUP BY 1",
-            [run, grading],
-        ).fetchall()
-    )
-    name = calls_name(run, grading)
-    seconds, stopped_by = _time_spent(connection, name)
-    return {
-        "run": run,
-        "recipe": _one(connection, "SELECT recipe FROM runs WHERE run = ?", run),
-        **{verdict: int(verdicts.get(verdict, 0)) for verdict in VERDICTS},
-        "seeds": _one(connection, "SELECT count(DISTINCT seed_id) FROM items WHERE run = ?", run),
-        "attempts": _one(
-            connection, "SELECT count(*) FROM grades WHERE run = ? AND grading = ?", run, grading
-        ),
-        "audits": _one(connection, "SELECT count(*) FROM audits WHERE run = ?", name),
-        "canaries": _one(connection, "SELECT count(*) FROM canaries WHERE run = ?", name),
-        **read_spending(connection, name),
-        "seconds": round(seconds, 3),
-        "stopped_by": stopped_by,
-    }
-
-
-def read_spending(connection: duckdb.DuckDBPyConnection, run: str) -> Json:
-    """Return what a run's calls came to: their number, requests, tokens, USD."""
-    calls = connection.execute(
-        "SELECT count(*) FILTER (answered AND tries > 0), coalesce(sum(tries), 0), "
-        "coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0), "
-        f"{SPENT} FROM calls WHERE run = $run",
-        {"run": run},
-    ).fetchall()[0]
-    return {
-        "calls": int(calls[0]),
-        "requests": int(calls[1]),
-        "prompt_tokens": int(calls[2]),
-        "completion_tokens": int(calls[3]),
-        "cost_usd": calls[4],
-        "unsettled_usd": _one(
-            connection,
-            "SELECT coalesce(sum(usd), 0) FROM reservations r WHERE run = ? "
-            "AND NOT EXISTS (SELECT 1 FROM calls c WHERE c.rid = r.rid "
-            "AND (c.cost_usd IS NOT NULL OR NOT c.answered))",
-            run,
-        ),
-    }
-
-
-def _time_spent(connection: duckdb.DuckDBPyConnection, run: str) -> tuple[float, str | None]:
-    """Return the seconds of all sessions, and what ended the last one (None: running, or killed)."""
-    spent: dict[str, float] = {}
-    stopped_by = None
-    marks = "SELECT session, seconds, stopped_by FROM sessions WHERE run = ? ORDER BY time, seconds"
-    for session, seconds, by in connection.execute(marks, [run]).fetchall():
-        spent[session] = seconds
-        stopped_by = by
-    return sum(spent.values()), stopped_by
-
-
 def _read_item(connection: duckdb.DuckDBPyConnection, run: str, item: str, grading: int) -> Item:
+    from agentloop.records import Item, Seed, Verdict
+
     place = (run, item)
     (row,) = _dicts(connection, "SELECT * FROM items WHERE run = ? AND item = ?", *place)
     attempts = _dicts(
@@ -375,14 +329,11 @@ def _read_item(connection: duckdb.DuckDBPyConnection, run: str, item: str, gradi
 
 def read_attempt(row: Json) -> Attempt:
     """Return an attempt from columns of `attempts` and `grades`."""
+    from agentloop.records import Attempt, CheckResult
+
     fields = {key: row[key] for key in Attempt.model_fields if row.get(key) is not None}
     fields["checks"] = [CheckResult.model_validate(c) for c in row["checks"] or []]
     return Attempt.model_validate(fields)
-
-
-def _one(connection: duckdb.DuckDBPyConnection, sql: str, *values: Any) -> Any:
-    ((value,),) = connection.execute(sql, list(values)).fetchall()
-    return value
 
 
 def _dicts(connection: duckdb.DuckDBPyConnection, sql: str, *values: Any) -> list[Json]:
@@ -392,10 +343,17 @@ def _dicts(connection: duckdb.DuckDBPyConnection, sql: str, *values: Any) -> lis
 def _stream(
     connection: duckdb.DuckDBPyConnection, sql: str, values: Json, where: str
 ) -> Iterator[Json]:
+    with _refusing(where):
+        yield from _as_dicts(connection.execute(sql, values))
+
+
+@contextmanager
+def _refusing(where: str) -> Iterator[None]:
+    """Turn what DuckDB says of a condition, or of a store, into a StoreError."""
     import duckdb
 
     try:
-        yield from _as_dicts(connection.execute(sql, values))
+        yield
     except duckdb.Error as error:
         line = str(error).strip().splitlines()[0]
         if where:
@@ -423,12 +381,22 @@ def _check_condition(connection: duckdb.DuckDBPyConnection, where: str) -> None:
         empty.execute(probe)
 
 
+def _columns(connection: duckdb.DuckDBPyConnection) -> tuple[list[str], list[bool]]:
+    """Return the columns of the view `examples`, and which of them are JSON."""
+    found = connection.execute("DESCRIBE examples").fetchall()
+    return [name for name, *_ in found], [kind == "JSON" for _, kind, *_ in found]
+
+
 def _as_dicts(cursor: duckdb.DuckDBPyConnection) -> Iterator[Json]:
     names = [column[0] for column in cursor.description or []]
-    parsed = {i for i, column in enumerate(cursor.description or []) if str(column[1]) == "JSON"}
+    parsed = [str(column[1]) == "JSON" for column in cursor.description or []]
     while rows := cursor.fetchmany(BATCH):
         for row in rows:
-            yield {
-                name: json.loads(value) if i in parsed and value is not None else value
-                for i, (name, value) in enumerate(zip(names, row, strict=True))
-            }
+            yield _parsed(row, names, parsed)
+
+
+def _parsed(row: Sequence[Any], names: Sequence[str], parsed: Sequence[bool]) -> Json:
+    return {
+        name: json.loads(value) if is_json and value is not None else value
+        for name, value, is_json in zip(names, row, parsed, strict=True)
+    }

@@ -1,7 +1,7 @@
 """What a run cost, by role and for each item: made, accepted, and accepted as new.
 
-Enters: an open store and a run's name. Leaves: figures, and one line for a person. Refuses to know:
-prices, budgets, which item cost what.
+Enters: the sums of a store and a run's name. Leaves: figures, and one line for a person. Refuses to
+know: prices, budgets, which item cost what.
 
 An item is made when its graph has ended, good when the loop accepted it, new when the door let it in:
 what is paid for copies shows between the last two.
@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from agentloop.records import Json
+from agentloop.store.sums import Sums
 
 if TYPE_CHECKING:
-    import duckdb
+    from agentloop.records import Json
 
 DOOR = ("duplicate", "too_similar", "contaminated", "over_quota", "over_target")
 """Reasons for which the door refuses what the loop accepted."""
@@ -64,24 +64,19 @@ class Costs:
         return {**vars(self), "total_usd": self.total_usd}
 
 
-def read_costs(connection: duckdb.DuckDBPyConnection, run: str) -> Costs:
-    """Return what a run cost."""
-    ((made, new, door),) = connection.execute(
-        "SELECT count(*) FILTER (reason IS DISTINCT FROM 'too_deep'), "
-        "count(*) FILTER (verdict = 'accepted'), "
-        "count(*) FILTER (verdict = 'rejected' AND list_contains($door, reason)) "
-        "FROM examples WHERE run = $run AND grading = 0",
-        {"run": run, "door": list(DOOR)},
-    ).fetchall()
-    rows = connection.execute(
-        "SELECT split_part(split_part(key, '/', 1), '.', 1), "
-        "coalesce(sum(prompt_tokens + completion_tokens), 0), "
-        "CASE WHEN count(*) FILTER (answered AND tries > 0 AND cost_usd IS NULL) > 0 THEN NULL "
-        "ELSE round(coalesce(sum(cost_usd), 0), 9) END FROM calls WHERE run = ? GROUP BY 1 ORDER BY 1",
-        [run],
-    ).fetchall()
-    tokens = {role: int(count) for role, count, _ in rows}
-    return Costs(made, new + door, new, tokens, {role: usd for role, _, usd in rows})
+def read_costs(sums: Sums, run: str) -> Costs:
+    """Return what a run cost, by the sums of its store."""
+    made = new = door = 0
+    for (verdict, reason), count in sums.verdicts(run).items():
+        made += count if reason != "too_deep" else 0
+        new += count if verdict == "accepted" else 0
+        door += count if verdict == "rejected" and reason in DOOR else 0
+    tokens: dict[str, int] = {}
+    usd: dict[str, float | None] = {}
+    for (role,), numbers in sorted(sums.of("calls", run)):
+        *_, both, cost, unpriced = numbers
+        tokens[role], usd[role] = int(both), None if unpriced else round(cost, 9)
+    return Costs(made, new + door, new, tokens, usd)
 
 
 def _short(value: float) -> str:

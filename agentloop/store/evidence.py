@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from agentloop.records import Json
 from agentloop.store.costs import Costs, read_costs
+from agentloop.store.sums import Sums, read_sums
 
 if TYPE_CHECKING:
     import duckdb
+
+    from agentloop.records import Json
 
 PARTED = 0.06  # of the score: 0.3 on a scale of five, notes on inflation in the loop
 PARTED_SHARE = 0.1  # of the items that pass
@@ -23,58 +25,13 @@ ENOUGH = 8  # revisions, until a gap or a growth is called one
 SHOWN = 8  # values of an attribute in one line
 GROWN = 0.2  # longer than the parent: notes on inflation in the loop
 
-_AUDITED = """
-SELECT g.accepted, count(*), count(a.accepted), count(*) FILTER (a.accepted = g.accepted)
-FROM audits a
-JOIN examples e USING (run, item, opening, round)
-JOIN grades g USING (run, item, opening, round)
-WHERE a.run = $run AND e.grading = 0 AND g.grading = 0
-  AND g.reason IS DISTINCT FROM 'failed_check' AND (g.grade->>'model') <> 'checks'
-GROUP BY 1
-"""
-"""By the critic's own decision on the kept attempt: door and gate have changed verdicts since."""
-_GRADED = """
-SELECT count(DISTINCT item) FROM examples e JOIN grades g USING (run, item, opening)
-WHERE e.run = $run AND e.grading = 0 AND g.grading = 0 AND (g.grade->>'model') <> 'checks'
-"""
 _SETTINGS = (
     "SELECT settings FROM sessions WHERE run = $run ORDER BY time DESC, seconds DESC LIMIT 1"
 )
-_GAINS = """
-SELECT a.round, count(*), round(avg(g.score - gp.score), 6), round(avg(a.score - ap.score), 6),
-       round(avg(g.accepted::INT - gp.accepted::INT), 6),
-       round(avg(a.accepted::INT - ap.accepted::INT), 6)
-FROM audits a
-JOIN attempts t ON t.run = a.run AND t.item = a.item AND t.opening = a.opening AND t.round = a.round
-JOIN audits ap ON ap.run = a.run AND ap.item = a.item AND ap.opening = a.opening
-    AND ap.round = t.parent
-JOIN (SELECT *, (grade->>'score')::DOUBLE AS score FROM grades WHERE grading = 0) g
-    ON g.run = a.run AND g.item = a.item AND g.opening = a.opening AND g.round = a.round
-JOIN (SELECT *, (grade->>'score')::DOUBLE AS score FROM grades WHERE grading = 0) gp
-    ON gp.run = a.run AND gp.item = a.item AND gp.opening = a.opening AND gp.round = t.parent
-WHERE a.run = $run AND a.score IS NOT NULL AND ap.score IS NOT NULL
-GROUP BY a.round ORDER BY a.round
-"""
 _CANARIES = """
 SELECT kind, count(*), count(*) FILTER (caught AND score IS NOT NULL),
        count(*) FILTER (error IS NOT NULL), count(*) FILTER (score IS NULL AND error IS NULL)
 FROM canaries WHERE run = $run GROUP BY kind ORDER BY kind
-"""
-_STRATA = """
-SELECT drawn.key, drawn.value, count(*), count(*) FILTER (verdict = 'accepted')
-FROM (SELECT verdict, unnest(map_entries(
-          TRY_CAST(inputs->'attributes' AS MAP(VARCHAR, VARCHAR)))) AS drawn
-      FROM examples WHERE run = $run AND grading = 0)
-GROUP BY 1, 2 ORDER BY 1, 2
-"""
-"""By entries, for a name in a path would be read as one."""
-_GROWTH = """
-SELECT a.round, count(*), round(avg(length(a.said) / length(p.said)::DOUBLE) - 1, 6)
-FROM (SELECT *, messages->'$[#-1]'->>'content' AS said FROM attempts) a
-JOIN (SELECT *, messages->'$[#-1]'->>'content' AS said FROM attempts) p
-    ON p.run = a.run AND p.item = a.item AND p.opening = a.opening AND p.round = a.parent
-WHERE a.run = $run AND length(p.said) > 0
-GROUP BY a.round ORDER BY a.round
 """
 
 
@@ -313,24 +270,40 @@ class Evidence:
         }
 
 
-def read_evidence(connection: duckdb.DuckDBPyConnection, run: str) -> Evidence:
+def read_evidence(
+    connection: duckdb.DuckDBPyConnection, run: str, sums: Sums | None = None
+) -> Evidence:
     """Return a run's audits and canaries from an open store."""
     values = {"run": run}
-    by_decision = {
-        accepted: Agreement(*counts)
-        for accepted, *counts in connection.execute(_AUDITED, values).fetchall()
-    }
+    sums = sums or read_sums(connection)
+    audited = {key: [int(n) for n in numbers] for (key,), numbers in sums.of("audited", run)}
     return Evidence(
-        accepted=by_decision.get(True, Agreement()),
-        rejected=by_decision.get(False, Agreement()),
-        gains=[Gain(*row) for row in connection.execute(_GAINS, values).fetchall()],
+        accepted=Agreement(*audited.get(True, ())),
+        rejected=Agreement(*audited.get(False, ())),
+        gains=[_gain(number, *numbers) for (number,), numbers in sorted(sums.of("gains", run))],
         canaries=[Caught(*row) for row in connection.execute(_CANARIES, values).fetchall()],
-        growth=[Growth(*row) for row in connection.execute(_GROWTH, values).fetchall()],
-        watch=_watch(connection, values),
+        growth=[
+            Growth(number, int(items), _figure(ratio / items - 1))
+            for (number,), (items, ratio) in sorted(sums.of("growth", run))
+        ],
+        watch=_watch(connection, values, int(sums.one("graded", run)[0])),
         variety=_variety(connection, values),
-        costs=read_costs(connection, run),
-        strata=[Stratum(*row) for row in connection.execute(_STRATA, values).fetchall()],
+        costs=read_costs(sums, run),
+        strata=[
+            Stratum(name, value, int(settled), int(accepted))
+            for (name, value), (settled, accepted) in sorted(sums.of("strata", run))
+            if settled
+        ],
     )
+
+
+def _gain(number: int, items: float, *totals: float) -> Gain:
+    """Return a gain by its totals."""
+    return Gain(number, int(items), *(_figure(total / items) for total in totals))
+
+
+def _figure(value: float) -> float:
+    return round(value, 6)
 
 
 def _variety(connection: duckdb.DuckDBPyConnection, values: Json) -> Variety:
@@ -352,8 +325,7 @@ def _variety(connection: duckdb.DuckDBPyConnection, values: Json) -> Variety:
     )
 
 
-def _watch(connection: duckdb.DuckDBPyConnection, values: Json) -> Watch:
-    ((items,),) = connection.execute(_GRADED, values).fetchall()
+def _watch(connection: duckdb.DuckDBPyConnection, values: Json, items: int) -> Watch:
     told = connection.execute(_SETTINGS, values).fetchall()
     settings = json.loads(told[0][0] or "{}") if told else {}
     return Watch(items, settings.get("audit", 0.0), settings.get("canaries", 0.0))

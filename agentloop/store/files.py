@@ -23,19 +23,21 @@ from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import orjson
 
 from agentloop.errors import StoreError, boundary
-from agentloop.records import Json
 from agentloop.store.schema import TABLES, migrate
+from agentloop.store.sums import BEHIND, keep_sums
 from agentloop.store.whole import is_cut_off
 
 if TYPE_CHECKING:
     import duckdb
 
-Entry = tuple[str, Json] | bytes
+    from agentloop.records import Json
+
+Entry: TypeAlias = "tuple[str, Json] | bytes"
 """One row: `(table, row)`, or its line as it stands in a journal, encoded elsewhere."""
 PATIENCE = 3.0  # seconds that a reader waits for a fold to end
 ROW_GROUP = 8192  # the default rewrites 122,880 rows at every close
@@ -63,12 +65,14 @@ class Files:
 
         self.near = path.with_name(path.name + ".near")
         """The folder of indexes that are made from the store and never the truth."""
+        self.seeds = path.with_name(path.name + ".seeds")
+        """Where seeds lie in their file: likewise."""
         self.wal = path.with_name(path.name + ".wal")
 
     @property
     def all(self) -> set[Path]:
         """Every file that belongs to the store."""
-        parts = (self.path, self.wal, self.journal, self.folding, self.lock, self.inbox)
+        parts = (self.path, self.wal, self.journal, self.folding, self.lock, self.inbox, self.seeds)
         return set(parts)
 
     def discard(self) -> None:
@@ -194,6 +198,7 @@ def prepare(path: Path) -> None:
     if path.exists():
         with connect(path, write=True) as connection:
             migrate(connection, str(path))
+            keep_sums(connection)
         return
     made = path.with_name(path.name + ".new")
     made.unlink(missing_ok=True)
@@ -209,11 +214,14 @@ def prepare(path: Path) -> None:
         made.with_name(made.name + ".wal").unlink(missing_ok=True)
 
 
-def fold(files: Files, patience: float = PATIENCE) -> None:
-    """Move what the journal holds into the database. Only the owner of the store's lock may."""
+def fold(files: Files, patience: float = PATIENCE, *, last: bool = False) -> None:
+    """Move what the journal holds into the database. Only the owner of the store's lock may.
+
+    With the `last` one all sums are kept, so that nobody has to count again.
+    """
     fold_rotated(files, patience)  # a fold that was cut off
     rotate(files)
-    fold_rotated(files, patience)
+    fold_rotated(files, patience, last=last)
     fold_inbox(files, patience)
 
 
@@ -258,16 +266,19 @@ def rotate(files: Files) -> None:
         files.journal.rename(files.folding)
 
 
-def fold_rotated(files: Files, patience: float = PATIENCE) -> None:
+def fold_rotated(files: Files, patience: float = PATIENCE, *, last: bool = False) -> None:
     """Insert the lines that were set aside, in one transaction, and delete their file."""
     if not files.folding.exists():
         return
-    _insert_lines(files.path, read_lines(files.folding), patience)
+    _insert_lines(files.path, read_lines(files.folding), patience, behind=1 if last else BEHIND)
     files.folding.unlink()
 
 
-def _insert_lines(path: Path, lines: Iterable[Json], patience: float) -> None:
-    """Insert lines in one transaction; those that are there already are ignored."""
+def _insert_lines(path: Path, lines: Iterable[Json], patience: float, behind: int = BEHIND) -> None:
+    """Insert lines in one transaction; those that are there already are ignored.
+
+    Sums are kept where as many rows are `behind` those that were kept before.
+    """
     rows: dict[str, list[Json]] = {}
     for line in lines:
         rows.setdefault(line["t"], []).append(line["r"])
@@ -279,6 +290,7 @@ def _insert_lines(path: Path, lines: Iterable[Json], patience: float) -> None:
             for start in range(0, len(found), CHUNK):
                 _insert(connection, table, found[start : start + CHUNK])
         connection.execute("COMMIT")
+        keep_sums(connection, behind)
 
 
 def _insert(connection: duckdb.DuckDBPyConnection, table: str, rows: list[Json]) -> None:

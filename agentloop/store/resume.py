@@ -3,7 +3,8 @@
 Enters: an open store and a run's name. Leaves: its identity, counts, which items are settled, and those
 that were begun and not settled, with the inputs they were begun with. Refuses to know: how they go on.
 
-Of a settled item only its name is read, and an accepted one's fingerprint: there may be a million.
+Of a settled item only its name is read, and an accepted one's fingerprint, both as numbers: there may
+be a million.
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from agentloop.records import Json, Seed
-from agentloop.store import read_counts
+from agentloop.store.counts import one, read_counts
+from agentloop.store.names import NUMBER, Fingerprints, Names, read_numbers
+from agentloop.store.sums import read_sums
 
 if TYPE_CHECKING:
     import duckdb
@@ -44,10 +47,10 @@ class Earlier:
     counts: Json = field(default_factory=dict)
     verdicts: Counter[tuple[str, str | None]] = field(default_factory=Counter)
     """How many were settled with a verdict and a reason."""
-    settled: set[str] = field(default_factory=set)
+    settled: Names = field(default_factory=Names)
     """The items that they are of."""
-    accepted: list[tuple[str, str]] = field(default_factory=list)
-    """`(fingerprint, item)`."""
+    accepted: Fingerprints = field(default_factory=Fingerprints)
+    """The accepted ones."""
     owed: list[Owed] = field(default_factory=list)
     """Items that were begun, in the order begun."""
 
@@ -58,21 +61,38 @@ def read_earlier(connection: duckdb.DuckDBPyConnection, run: str) -> Earlier:
     if not rows:
         return Earlier()
     identity, parent = rows[0]
-    settled = connection.execute(
-        f"SELECT item, fingerprint, verdict = 'accepted' FROM ({_SETTLED})", {"run": run}
-    ).fetchall()
-    verdicts = connection.execute(
-        f"SELECT verdict, reason, count(*) FROM ({_SETTLED}) GROUP BY ALL", {"run": run}
-    ).fetchall()
+    sums = read_sums(connection)
+    settled, accepted = _settled(connection, run)
     return Earlier(
         identity=json.loads(identity),
         ancestors=ancestry(connection, parent),
-        counts=read_counts(connection, run),
-        verdicts=Counter({(verdict, reason): count for verdict, reason, count in verdicts}),
-        settled={item for item, *_ in settled},
-        accepted=[(fingerprint, item) for item, fingerprint, is_in in settled if is_in],
-        owed=_items(connection, run, _NO_VERDICT),
+        counts=read_counts(connection, run, sums=sums),
+        verdicts=Counter(sums.verdicts(run)),
+        settled=settled,
+        accepted=accepted,
+        owed=_begun(connection, run, settled),
     )
+
+
+def _settled(connection: duckdb.DuckDBPyConnection, run: str) -> tuple[Names, Fingerprints]:
+    """Return which items have a verdict, and the fingerprints of those that were accepted."""
+    columns = (
+        f"{NUMBER.format('item')} AS item, (verdict = 'accepted')::UBIGINT AS is_in, "
+        f"coalesce({NUMBER.format('fingerprint')}, 0) AS print"
+    )
+    found = read_numbers(connection, f"SELECT {columns} FROM ({_SETTLED})", {"run": run})
+    accepted = found["is_in"] > 0
+    return Names(found["item"]), Fingerprints(found["print"][accepted], found["item"][accepted])
+
+
+def _begun(connection: duckdb.DuckDBPyConnection, run: str, settled: Names) -> list[Owed]:
+    """Return items that were begun and have no verdict, in the order begun."""
+    begun = one(connection, "SELECT count(*) FROM items WHERE run = ?", run)
+    if begun == len(settled):
+        return []
+    sql = f"SELECT {NUMBER.format('item')} AS item FROM items WHERE run = $run"
+    found = Names(read_numbers(connection, sql, {"run": run})["item"])
+    return _items(connection, run, found.without(settled).named())
 
 
 def ancestry(connection: duckdb.DuckDBPyConnection, parent: str | None) -> tuple[str, ...]:
@@ -106,7 +126,7 @@ def opened_again(
     connection: duckdb.DuckDBPyConnection, run: str, items: Sequence[str]
 ) -> list[Owed]:
     """Return settled items as they would be opened once more."""
-    found = _items(connection, run, "item IN (SELECT unnest($items))", items=list(items))
+    found = _items(connection, run, items)
     return [owed._replace(opening=owed.opening + 1) for owed in found]
 
 
@@ -115,9 +135,7 @@ def inputs_of(
 ) -> dict[str, Json]:
     """Return what a run's items took from outside."""
     return {
-        owed.item: owed.inputs
-        for owed in _items(connection, run, "item IN (SELECT unnest($items))", items=list(items))
-        if owed.inputs is not None
+        owed.item: owed.inputs for owed in _items(connection, run, items) if owed.inputs is not None
     }
 
 
@@ -128,18 +146,17 @@ LEFT JOIN (SELECT item, max(opening) AS latest FROM reopened WHERE run = $run GR
 WHERE v.run = $run AND v.grading = 0 AND v.opening = coalesce(o.latest, 0)
 """
 """A run's own verdicts on the latest opening of each item."""
-_NO_VERDICT = f"item NOT IN (SELECT item FROM ({_SETTLED}))"
 
 
-def _items(
-    connection: duckdb.DuckDBPyConnection, run: str, condition: str, **values: Any
-) -> list[Owed]:
+def _items(connection: duckdb.DuckDBPyConnection, run: str, items: Sequence[str]) -> list[Owed]:
+    """Return items by their names."""
     rows = connection.execute(
         "SELECT item, seed_id, seed, sample, inputs, coalesce((SELECT max(opening) FROM reopened r "
-        f"WHERE r.run = i.run AND r.item = i.item), 0) FROM items i WHERE run = $run AND {condition} "
+        "WHERE r.run = i.run AND r.item = i.item), 0) FROM items i WHERE run = $run "
+        "AND item IN (SELECT unnest($items)) "
         "ORDER BY EXISTS (SELECT 1 FROM calls c WHERE c.run = i.run AND c.item = i.item "
         "AND NOT c.answered), time, item",  # what cannot succeed must not come first every time
-        {"run": run, **values},
+        {"run": run, "items": list(items)},
     ).fetchall()
     return [
         Owed(item, Seed(id=seed_id, fields=json.loads(seed)), sample, json.loads(inputs), opening)

@@ -17,11 +17,18 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentloop.records import Json
-from agentloop.store import SPENT, Store
+from agentloop.store import Store
 from agentloop.store.files import connect
 
 if TYPE_CHECKING:
     import duckdb
+
+SPENT = (
+    "CASE WHEN count(*) FILTER (answered AND tries > 0 AND cost_usd IS NULL "
+    "AND rid NOT IN (SELECT rid FROM reservations WHERE run = $run)) > 0 THEN NULL "
+    "ELSE coalesce(sum(cost_usd), 0) END"
+)
+"""What calls of `$run` cost in USD; NULL when that is unknown of one of them."""
 
 
 @dataclass(frozen=True)

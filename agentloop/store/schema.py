@@ -170,6 +170,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "who": "VARCHAR",
         "time": "DOUBLE",
     },
+    "sums": {"rid": "VARCHAR", "time": "DOUBLE", "told": "JSON"},
 }
 """Table → column → type: what a journal line of that kind may hold."""
 
@@ -189,35 +190,48 @@ KEYS: Mapping[str, str] = {
     "calibrations": "rid",
     "readings": "rid",
     "labels": "rid",
+    "sums": "rid",
 }
 
 EVIDENCE = ("audits", "canaries", "gradings", "calibrations")
 
-EXAMPLES = """
-CREATE OR REPLACE VIEW examples AS
+_VIEW = """
 SELECT v.run, v.item, v.grading, v.verdict, v.reason, v.detail, v.score, v.round, v.time,
        i.seed_id, i.sample, i.seed, i.inputs, r.recipe,
        a.candidate, a.messages, a.checks, a.model AS generator, a.prompt,
        g.grade->>'model' AS critic, g.grade->>'rubric' AS rubric, g.grade,
        coalesce(g.self_graded, a.model = (g.grade->>'model')) AS self_graded, v.opening,
        v.grading = 0 AND r.identity->>'calibration' IS NOT NULL AS calibrated,
-       {'item': v.item, 'depth': i.depth} AS agentloop
-FROM verdicts v
+       {{'item': v.item, 'depth': i.depth}} AS agentloop
+FROM {verdicts} v
 LEFT JOIN (SELECT run, item, max(opening) AS latest FROM reopened GROUP BY ALL) o
        ON o.run = v.run AND o.item = v.item
-JOIN items i ON i.run = v.run AND i.item = v.item
+JOIN {items} i ON i.run = v.run AND i.item = v.item
 JOIN runs r ON r.run = v.run
-LEFT JOIN attempts a ON a.run = v.run AND a.item = v.item AND a.opening = v.opening
+LEFT JOIN {attempts} a ON a.run = v.run AND a.item = v.item AND a.opening = v.opening
                     AND a.round = v.round
-LEFT JOIN grades g ON g.run = v.run AND g.item = v.item AND g.opening = v.opening
+LEFT JOIN {grades} g ON g.run = v.run AND g.item = v.item AND g.opening = v.opening
                   AND g.round = v.round AND g.grading = v.grading
 WHERE v.opening = coalesce(o.latest, 0)
 """
+
+
+def examples_sql(
+    verdicts: str = "verdicts",
+    items: str = "items",
+    attempts: str = "attempts",
+    grades: str = "grades",
+) -> str:
+    """Return the SQL of the view `examples`, over tables or parts of them."""
+    return _VIEW.format(verdicts=verdicts, items=items, attempts=attempts, grades=grades)
+
+
+EXAMPLES = f"CREATE OR REPLACE VIEW examples AS {examples_sql()}"
 """One row for each item and grading; the columns that `--where` may name, stable over migrations."""
 
 
 def _first(connection: duckdb.DuckDBPyConnection) -> None:
-    for table in TABLES.keys() - {"reservations", "readings", *EVIDENCE}:
+    for table in TABLES.keys() - {"reservations", "readings", "sums", *EVIDENCE}:
         _create(connection, table)
 
 
@@ -254,6 +268,12 @@ def _fifth(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(EXAMPLES)
 
 
+def _sixth(connection: duckdb.DuckDBPyConnection) -> None:
+    """What a store comes to is kept (`store.sums`)."""
+    _create(connection, "sums")
+    connection.execute(EXAMPLES)
+
+
 def _create(connection: duckdb.DuckDBPyConnection, table: str) -> None:
     listed = ", ".join(f'"{name}" {kind}' for name, kind in TABLES[table].items())
     connection.execute(f"CREATE TABLE {table} ({listed}, PRIMARY KEY ({KEYS[table]}))")
@@ -265,6 +285,7 @@ MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (
     _third,
     _fourth,
     _fifth,
+    _sixth,
 )
 """The last one makes the view anew, of the columns that there are by then."""
 

@@ -138,7 +138,7 @@ class Writer:
                 if discard:
                     self.files.discard()
                 else:
-                    fold(self.files, LAST_PATIENCE)
+                    fold(self.files, LAST_PATIENCE, last=True)
         finally:
             self._lock.release()
 
