@@ -225,6 +225,23 @@ class TestTheDoor:
             play(tmp_path, agent(), decontaminate="gone.jsonl")
 
 
+class Patient(al.ScriptedModel):
+    """Answers as another does; after some drafts the next one waits until an alarm was told."""
+
+    def __init__(self, model: al.ScriptedModel, drafts: int):
+        super().__init__(lambda request: model._answer(request))
+        self._drafts, self._told = drafts, asyncio.Event()
+
+    def heard(self, event: al.Event) -> None:
+        if event.kind == "note" and "variety red" in event.data["text"]:
+            self._told.set()
+
+    async def complete(self, request: Any, structured: Any) -> Any:
+        if len(asked(self, "GENERATE")) >= self._drafts:
+            await asyncio.wait_for(self._told.wait(), 60)
+        return await super().complete(request, structured)
+
+
 class TestCollapse:
     GIVEN: ClassVar = {"accept": 60, "per_seed": 40, "concurrency": 4, "max_rounds": 0}
 
@@ -266,8 +283,8 @@ class TestCollapse:
         assert (run.stopped_by, run.exit_code) == ("collapse", 3)
 
     def test_a_run_may_steer(self, tmp_path: Path) -> None:
-        model = agent(generate=same)
-        play(tmp_path, model, seeds=THREE, on_collapse="steer", **self.GIVEN)
+        model = Patient(agent(generate=same), 50)
+        play(tmp_path, model, seeds=THREE, on_collapse="steer", progress=model.heard, **self.GIVEN)
         last = asked(model, "GENERATE")[-1].messages[0]["content"]
         assert "These turns of phrase are worn out" in last
         assert "that flows past" in last or "people on its banks" in last

@@ -74,20 +74,24 @@ class Hand:
         self.send("end")
         if self._wire is not None:
             self._wire.flush()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            await asyncio.to_thread(process.wait, FAREWELL if self._ready.done() else 0.0)
-        _reap(process)
-        if self._wire is not None:
-            self._wire.close()
+        try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                await asyncio.to_thread(process.wait, FAREWELL if self._ready.done() else 0.0)
+        finally:
+            _reap(process)
+            if self._wire is not None:
+                self._wire.close()
 
     async def ended(self) -> str:
         """Wait for one that is gone; return how it ended."""
         process, self._process = self._process, None
         if process is None:
             return "ended"
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            await asyncio.to_thread(process.wait, FAREWELL)
-        _reap(process)
+        try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                await asyncio.to_thread(process.wait, FAREWELL)
+        finally:
+            _reap(process)
         return told(process.returncode)
 
     def kill(self) -> None:

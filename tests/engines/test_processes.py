@@ -64,7 +64,8 @@ def may_die():
 """
 IN_A_WORKER = """
 import os, sys
-if sys.modules["__main__"].__spec__.name == "agentloop.engines.worker":
+main = getattr(sys.modules["__main__"], "__spec__", None)
+if main is not None and main.name == "agentloop.engines.worker":
 """
 
 

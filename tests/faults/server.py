@@ -98,6 +98,8 @@ class Kill:
     session: int
     waiting: frozenset[int]
     """Calls that the process had made and that had no answer yet, nor a refusal for good."""
+    at_work: frozenset[int]
+    """Those of them whose request was being answered; the others were to be sent again, or hung."""
 
 
 @dataclass
@@ -251,4 +253,5 @@ class FaultyEndpoint(Endpoint):
             return
         os.kill(aim.pid, signal.SIGKILL)
         self._aim, self._dead = None, True
-        self.kills.append(Kill(self.session, waiting))
+        at_work = frozenset(e.call for e in self._open if e.call in waiting and e.fault != HANG)
+        self.kills.append(Kill(self.session, waiting, at_work))

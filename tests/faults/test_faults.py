@@ -1,10 +1,10 @@
 """A real run against an endpoint that misbehaves, killed twenty times: nothing lost, nothing paid twice.
 
-What "in flight at a kill" means. A run of width W works on W items, each with one call at a time, and
-goes on with an item only when its reply is safe in the journal: at most W calls are in its hands. At
-the kill, H of them had no answer yet; the server knows them by name. So at most W − H answered ones were
-still on their way into the journal, and only so many may be asked again; each of them the last call of
-its item in that session.
+What "in flight at a kill" means. A run of width W has at most W requests open, and a request is open
+until its reply is safe in the journal. At the kill, H of them were being answered; the server knows them
+by name. So at most W − H answered ones were still on their way into the journal, and only so many may be
+asked again. The same holds for its items, of which there are more, each with one call at a time, open or
+waiting to be sent again: each call asked again is the last one of its item in that session.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from tests.faults import work
 from tests.faults.server import NEVER, UNREAD, Exchange, FaultyEndpoint, Kill
 
 ITEMS, WIDE, KILLS = 500, 64, 20
+ON_THEIR_WAY = 96
+"""How many items a run of that width works on."""
 FAULT_RATE = (0.1, 0.3)
 MOST_ANSWERS = 100  # between two kills
 VERDICTS = ("accepted", "rejected", "ungradable", "failed")
@@ -83,7 +85,8 @@ def check_nothing_is_paid_twice(server: FaultyEndpoint) -> None:
         assert len(answered) == len(set(answered)), f"paid twice within session {session}"
     for kill in server.kills:
         again = asked_again(server, kill.session)
-        assert len(again) <= WIDE - len(kill.waiting)
+        assert len(again) <= WIDE - len(kill.at_work)
+        assert len(again) <= ON_THEIR_WAY - len(kill.waiting)
         last = {e.item: e.call for e in server.of(kill.session)}
         assert all(last[e.item] == e.call for e in again)
         assert not kill.waiting & {e.call for e in again}
