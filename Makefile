@@ -50,11 +50,8 @@ format: $(VENV)/.dev  ## let ruff put the code in order
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.dev  ## how long one waits, what an item costs
-	@$(BIN)/python benchmarks/start.py
-	@$(BIN)/python benchmarks/items.py
-	@$(BIN)/python benchmarks/items.py --sizes 1000 --latency 0.2
-	@$(BIN)/python benchmarks/workers.py
+bench: $(VENV)/.dev  ## the figures of speed in one table
+	@$(BIN)/python benchmarks/table.py
 
 lock: $(VENV)/.dev  ## write constraints.txt anew from this environment
 	@$(PIP) freeze --all --exclude-editable | grep -E '^[A-Za-z0-9._-]+==' \
