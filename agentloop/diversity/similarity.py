@@ -9,10 +9,13 @@ texts looked at (the smoothed form of Spärck Jones 1972 that scikit-learn uses)
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from agentloop.diversity.corpus import Corpus, Places, ranges
 
@@ -39,8 +42,9 @@ def likeness(corpus: Corpus, rows: Places) -> Likeness | None:
     """Compare some texts with each other; None for fewer than two. Time: their number cubed."""
     if len(rows) < 2:
         return None
-    cosines = _cosines(corpus, rows)
-    values = np.linalg.eigvalsh(cosines / len(rows))
+    with _one_thread():
+        cosines = _cosines(corpus, rows)
+        values = np.linalg.eigvalsh(cosines / len(rows))
     values = values[values > 1e-9]
     np.fill_diagonal(cosines, 0.0)
     return Likeness(
@@ -52,8 +56,20 @@ def likeness(corpus: Corpus, rows: Places) -> Likeness | None:
 
 def near_copies(corpus: Corpus) -> list[bool]:
     """Say of each of the first 512 texts whether an earlier one is at least 0.9 like it."""
-    found = _earlier(_cosines(corpus, np.arange(min(len(corpus), MOST))))
+    with _one_thread():
+        found = _earlier(_cosines(corpus, np.arange(min(len(corpus), MOST))))
     return [bool(copy) for copy in found]
+
+
+def _one_thread() -> AbstractContextManager[object]:
+    """Keep linear algebra to one thread: on tables so small others only wait, and burn a core each."""
+    held: AbstractContextManager[object] = _libraries().limit(limits=1, user_api="blas")
+    return held
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def _earlier(cosines: NDArray[np.float64]) -> NDArray[np.bool_]:
