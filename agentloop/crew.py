@@ -35,6 +35,7 @@ class Crew:
         self._run = run
         self._wake = wake
         self._workers: list[asyncio.Task[None]] = []
+        self._winding_up = False
 
     async def work(self, worker: Callable[[], Coroutine[Any, Any, None]], width: int) -> None:
         """Let `width` workers work until all have come home. Raises what is a bug in one of them."""
@@ -54,12 +55,14 @@ class Crew:
 
     def wind_up(self, why: StoppedBy, hint: str = "") -> None:
         """Begin nothing new; what is in flight gets a while, then it is left for the next start."""
-        if self.stopped_by and why != "interrupt":
-            return  # it is ending already
-        self.stopped_by = why
+        if self._winding_up and why != "interrupt":
+            return
+        self._winding_up = True
+        if self.stopped_by is None or why == "interrupt":
+            self.stopped_by = why
+        asyncio.get_running_loop().call_later(GRACE, self._cut_off, why)
         self._wake()
         self.note(f"stopping: items in flight get {GRACE:.0f} s{hint}")
-        asyncio.get_running_loop().call_later(GRACE, self._cancel)
 
     def tell(self, kind: Any, **data: Any) -> None:
         """Tell those who watch."""
@@ -79,6 +82,12 @@ class Crew:
             self._cancel()
         else:
             self.wind_up("interrupt", "; press again to stop at once")
+
+    def _cut_off(self, why: StoppedBy) -> None:
+        """Leave what is still in flight: that, and not that nothing was left to begin, ends the work."""
+        if not all(worker.done() for worker in self._workers):
+            self.stopped_by = why
+            self._cancel()
 
     def _cancel(self) -> None:
         for worker in self._workers:

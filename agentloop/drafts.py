@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
+import orjson
 from pydantic import ValidationError
 
 from agentloop.errors import MalformedReply
@@ -68,8 +69,21 @@ def hidden_fields(kind: type[Candidate]) -> frozenset[str]:
 def read_candidate(kind: type[Candidate], data: Json) -> Candidate:
     """Return a candidate of the recipe's type; MalformedReply says what is wrong with it."""
     try:
-        return kind.model_validate(data)
+        candidate = kind.model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise MalformedReply(f"`{place}`: {first['msg']}") from error
+    _check_storable(candidate)
+    return candidate
+
+
+def _check_storable(candidate: Candidate) -> None:
+    """Raise MalformedReply for what JSON cannot hold: a type may read "nan" or "1e30" as a number."""
+    try:
+        dumped = candidate.model_dump(mode="json")
+        same = orjson.loads(orjson.dumps(dumped)) == dumped
+    except (TypeError, ValueError) as error:  # of pydantic, too
+        raise MalformedReply(f"a value that JSON cannot hold: {error}") from error
+    if not same:
+        raise MalformedReply("a number that JSON cannot hold")

@@ -12,6 +12,7 @@ item, the store, other items, caps, progress.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
@@ -69,8 +70,9 @@ class Walk:
     """A graph of nodes that say themselves where an item goes next.
 
     In a run, an item goes on from node to node within one step of LangGraph, for a step costs more
-    than most nodes do (`benchmarks/NOTES.md`): as far as there are standard nodes to which nobody has
-    tied an edge of his own. LangGraph Studio, where no runner is, shows each node as a step.
+    than most nodes do (`benchmarks/NOTES.md`): as far as there are standard nodes, unless the graph
+    has ways side by side, and until a node writes to a channel that is not ours, which LangGraph
+    reduces. LangGraph Studio, where no runner is, shows each node as a step.
     """
 
     def __init__(self, graph: StateGraph[Any, Any, Any, Any]):
@@ -94,16 +96,22 @@ class Walk:
             update = await node(state, runtime)
             state, found = joined(state, update), joined(found, update)
             name = await way(state)
-            if name not in self._free or not has_runner(runtime):
+            own = update.keys() - State.__annotations__.keys()
+            if own or name not in self._stations or not self._one_way or not has_runner(runtime):
                 return Command(update=found, goto=name)
 
     @cached_property
-    def _free(self) -> frozenset[str]:
-        """Nodes from which no other ways lead than those that are known here."""
-        graph = self.graph
-        tied = {start for start, _ in graph.edges} | graph.branches.keys()
-        tied |= {start for starts, _ in graph.waiting_edges for start in starts}
-        return frozenset(self._stations.keys() - tied)
+    def _one_way(self) -> bool:
+        """Whether an item is at one node at a time: LangGraph walks what leads from a node side by side.
+
+        A node of one's own has one edge at most, a standard one none but its own ways; what a
+        conditional edge does is not known.
+        """
+        edges = Counter(start for start, _ in self.graph.edges)
+        tied = edges.keys() & self._stations.keys()
+        return max(edges.values()) == 1 and not (
+            tied or self.graph.branches or self.graph.waiting_edges
+        )
 
 
 async def _to_the_end(_: State) -> str:

@@ -88,16 +88,23 @@ class Session:
             self._take_up()
             await self._work()
         finally:
-            await self._engine.close()
-            with contextlib.suppress(OSError):
-                self._progress.stop()
-            self._last.close()
-            writer.close(discard=fresh and self._journal.silent)
+            try:
+                await self._engine.close()
+            finally:
+                self._let_go(writer, fresh)
         ending = self._result()
         if self._crew.error is not None:
             self._crew.error.counts = ending.counts
             raise self._crew.error
         return ending
+
+    def _let_go(self, writer: Writer, fresh: bool) -> None:
+        """Close all that is open, each whatever becomes of the others."""
+        with contextlib.ExitStack() as end:
+            end.callback(lambda: writer.close(discard=fresh and self._journal.silent))
+            end.callback(self._last.close)
+            with contextlib.suppress(OSError):
+                self._progress.stop()
 
     def _take_up(self) -> None:
         """Go on from what the store knows of this run."""

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import agentloop as al
+from agentloop import crew
 from agentloop.cli import run_cli
 from agentloop.errors import BudgetReached, SettingsError, UnreachableError
 from agentloop.models.base import Request
@@ -301,6 +302,15 @@ def test_an_own_limit_of_tokens_is_what_is_set_aside(tmp_path: Path) -> None:
     asked = Request(messages=messages, max_tokens=10)
     own = Request(messages=messages, max_tokens=10, extra={"max_completion_tokens": 1000, "n": 2})
     assert worst_case(own, PRICE) - worst_case(asked, PRICE) == pytest.approx(1990 * 4000 / 1e6)
+
+
+def test_time_is_up_for_the_last_items_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crew, "GRACE", 0.1)
+    with Endpoint(misbehave=lambda body, number: HANG) as server:
+        run = play(tmp_path, "openai/x", base_url=server.url, seeds=SEEDS[:2], concurrency=4,
+                   max_seconds=0.1)  # fmt: skip
+    assert (run.stopped_by, run.exit_code) == ("seconds", 3)
+    assert sum(verdicts(run).values()) == 0
 
 
 def test_the_target_reached_while_time_runs_out_is_the_target_reached(tmp_path: Path) -> None:

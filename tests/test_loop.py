@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import operator
 import random
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from langgraph.graph import START
+from pydantic import create_model
 
 import agentloop as al
 from agentloop.agents import Agents
@@ -288,7 +291,12 @@ class Odd(al.Candidate):
     answer: str
 
 
-@pytest.mark.parametrize("number", ["123456789012345678901234567890", "-5", '"7"'])
+HUGE = "18446744073709551616"
+
+
+@pytest.mark.parametrize(
+    "number", ["123456789012345678901234567890", "-5", '"7"', f'"{HUGE}"', '"-1e400"']
+)
 def test_any_number_a_model_writes_gives_a_verdict(tmp_path: Path, number: str) -> None:
     text = f'{{"number": {number}, "answer": "x"}}'
     recipe = tiny(tmp_path, candidate=Odd)
@@ -405,6 +413,58 @@ def test_an_edge_of_ones_own_that_leads_from_a_standard_node_is_walked(tmp_path:
     assert item.verdict
     assert (item.verdict.verdict, item.verdict.round) == ("accepted", 1)
     assert seen == [0, 0]
+
+
+@pytest.mark.parametrize(("kind", "number"), [(int, HUGE), (float, "nan"), (float, "-inf")])
+def test_a_number_that_the_store_cannot_hold_is_malformed(
+    tmp_path: Path, kind: type, number: str
+) -> None:
+    candidate = create_model("Held", __base__=al.Candidate, number=(kind, ...), answer=(str, ...))
+    text = json.dumps({"number": number, "answer": "x"})
+    for _ in range(2):  # what was paid is read again
+        run = play(tmp_path, agent(generate=text), tiny(tmp_path, candidate=candidate))
+        (row,) = run.items("failed")
+        assert (row["reason"], "JSON cannot hold" in row["detail"]) == ("malformed", True)
+
+
+def test_a_branch_of_ones_own_beside_the_standard_nodes_settles_an_item(tmp_path: Path) -> None:
+    def moderate(state: al.State) -> al.State:
+        return {"verdict": {"verdict": "rejected", "reason": "filtered", "detail": "moderated"}}
+
+    def build(recipe: al.Recipe) -> Any:
+        return al.standard_graph(recipe).add_node(moderate).add_edge(START, "moderate")
+
+    model = agent()
+    verdict = only(play(tmp_path, model, tiny(tmp_path, build=build))).verdict
+    assert verdict
+    assert (verdict.reason, verdict.detail) == ("filtered", "moderated")
+    assert roles(model) == ["GENERATE"]
+
+
+class Logging(al.State, total=False):
+    log: Annotated[list[str], operator.add]
+
+
+def test_a_channel_of_ones_own_is_reduced_by_its_own_reducer(tmp_path: Path) -> None:
+    seen: list[list[str]] = []
+
+    async def plan(agents: Agents, state: al.State) -> Any:
+        return {"log": ["plan"]}
+
+    async def write(agents: Agents, state: al.State) -> Any:
+        return {"made": json.loads(draft()), "log": ["write"]}
+
+    def loud(state: Logging) -> Any:
+        seen.append(state["log"])
+        return {}
+
+    def build(recipe: al.Recipe) -> Any:
+        return al.standard_graph(recipe, drafts_to="loud").add_node(loud).add_edge("loud", "check")
+
+    recipe = tiny(tmp_path, build=build, steps=(plan, write))
+    item = only(play(tmp_path, agent(), recipe))
+    assert item.verdict
+    assert (item.verdict.verdict, seen) == ("accepted", [["plan", "write"]])
 
 
 async def steps(recipe: al.Recipe, context: Context) -> list[str]:

@@ -730,3 +730,15 @@ def test_a_run_that_its_endpoint_ends_still_prints_its_counts(tmp_path: Path) ->
     counts = json.loads(out)
     assert (counts["run"], counts["requests"], counts["stopped_by"]) == ("mine", 0, "endpoint")
     assert not (tmp_path / "s.duckdb").exists()
+
+
+class Stuck(al.ScriptedModel):
+    async def aclose(self) -> None:
+        raise OSError("its connection cannot be closed")
+
+
+def test_a_model_that_cannot_be_closed_leaves_a_free_store(tmp_path: Path) -> None:
+    model = agent()
+    with pytest.raises(OSError, match="cannot be closed"):
+        play(tmp_path, Stuck(model._answer), seeds=SEEDS[:2])
+    assert play(tmp_path, agent(), seeds=SEEDS[:2]).counts["accepted"] == 2

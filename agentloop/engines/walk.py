@@ -22,6 +22,7 @@ from agentloop.plan import Workshop
 from agentloop.records import Attempt, Json, Verdict
 from agentloop.rows import attempt_lines
 from agentloop.state import Context
+from agentloop.store.files import encoded
 from agentloop.store.journal import Line
 from agentloop.verdicts import Kept, failure
 
@@ -42,12 +43,13 @@ class Walker:
         watched: list[Line] = []
         try:
             verdict = await self._walked(task, attempts, watched)
+            lines = attempt_lines(self._run, task.item, task.opening, attempts)
+            found = [encoded([line]) for line in (*watched, *lines)]
         except AgentloopError:
             raise
         except Exception as error:
-            verdict = Verdict.model_validate(failure(error))
-        lines = attempt_lines(self._run, task.item, task.opening, attempts)
-        return Walked(verdict, Kept.of(attempts, verdict), [*watched, *lines])
+            return Walked(Verdict.model_validate(failure(error)))
+        return Walked(verdict, Kept.of(attempts, verdict), found)
 
     async def _walked(self, task: Task, attempts: list[Attempt], watched: list[Line]) -> Verdict:
         """Return a verdict; fill in the attempts and what was watched."""
