@@ -45,6 +45,13 @@ def stamp_of(path: Path) -> Json:
     }
 
 
+def beside(path: Path, stamp: Json) -> Path:
+    """Return the file for the places of one file, read in one way; its name begins as `path`."""
+    return path.with_name(
+        f"{path.name}.{digest([stamp[name] for name in ('path', 'mapping', 'reads')], 4)}"
+    )
+
+
 @dataclass
 class Places:
     """Distinct seeds of a file, in their order."""
@@ -110,6 +117,8 @@ def kept_places(path: Path, stamp: Json) -> Places | None:
                 return None
             if head["made"] - max(stamp["changed"]) < SETTLED_NS:
                 return None
+            if not _are_counts(head["count"], head["duplicates"]) or not head["count"]:
+                return None
             body = file.read()
         if crc32(body) != head["sum"] or len(body) != head["count"] * 8 * len(_COLUMNS):
             return None
@@ -120,3 +129,7 @@ def kept_places(path: Path, stamp: Json) -> Places | None:
             column.frombytes(body[number * size : (number + 1) * size])
         return found
     return None
+
+
+def _are_counts(*values: Any) -> bool:
+    return all(type(value) is int and value >= 0 for value in values)

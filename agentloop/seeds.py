@@ -9,16 +9,18 @@ Everything about a file is checked before the first call: SeedError names the li
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from agentloop.errors import SeedError, did_you_mean
-from agentloop.places import Places, item_id, kept_places, stamp_of
+from agentloop.errors import SeedError, boundary, did_you_mean
+from agentloop.places import Places, beside, item_id, kept_places, stamp_of
 from agentloop.readers import (
     LINES,
     MAX_LINE,
@@ -35,6 +37,7 @@ from agentloop.readers import (
 from agentloop.records import Json, Seed, digest
 
 FIRST, MOST = 64, 65_536  # seeds whose items are looked up at once: few at first, for one may do
+HELD = 1024  # likewise, where the seeds themselves are held meanwhile
 Source = str | Path | Iterable[Mapping[str, Any]]
 Settled = Callable[[NDArray[np.uint64]], NDArray[np.bool_]]
 
@@ -45,10 +48,11 @@ class Seeds:
     def __init__(
         self, source: Source, mapping: Mapping[str, str] | None = None, kept: Path | None = None
     ):
-        """`kept` is a file that may say where the seeds of a long one lie; see `keep`."""
+        """`kept` begins the names of files that say where the seeds of long ones lie; see `keep`."""
         self._mapping = dict(mapping or {})
         self._rows = _opener(source)
-        self._kept = kept
+        self._beside = kept
+        self._kept: Path | None = None
         self._lines = _lines_of(source)
         self._places: Places | None = None
         self._known = False
@@ -68,7 +72,8 @@ class Seeds:
                 self.duplicates = total - len(ids)
             self.count = len(ids)
         else:
-            self._places = self._find(self._lines)
+            with boundary(SeedError, f"`{self.name}` cannot be read", OSError):
+                self._places = self._find(self._lines)
             self.count, self.duplicates = len(self._places), self._places.duplicates
         if not self.count:
             raise SeedError(f"`{self.name}` holds no seeds")
@@ -82,6 +87,7 @@ class Seeds:
         """Return where the seeds of a file lie, checked, now or while it was the same."""
         stamp = {**stamp_of(path), "mapping": sorted(self._mapping.items()), "reads": self._reads}
         stamp = orjson.loads(orjson.dumps(stamp))
+        self._kept = beside(self._beside, stamp) if self._beside is not None else None
         found = kept_places(self._kept, stamp) if self._kept is not None else None
         self._known = found is not None
         if found is not None:
@@ -103,35 +109,53 @@ class Seeds:
         `settled` says of names, as numbers, which are. Raises SeedError where a file has changed.
         """
         if self._places is None or self._lines is None:
-            for seed in self:
-                name = item_id(seed.id, sample)
-                if not settled(np.array([int(name, 16)], np.uint64))[0]:
-                    yield name, seed
+            yield from self._walked(sample, settled)
             return
         places, size = self._places, FIRST
         low = 0
-        while low < len(places):
-            high = min(low + size, len(places))
-            names = places.names(sample, low, high)
-            left = np.flatnonzero(~settled(names)).tolist()
-            wanted = zip(names[left].tolist(), (low + at for at in left), strict=True)
-            yield from self._at(self._lines, places, wanted)
-            low, size = high, min(2 * size, MOST)
+        with boundary(SeedError, f"`{self.name}` cannot be read", OSError):
+            file = self._lines.open("rb")
+        with file:  # one for the whole walk: what takes its place meanwhile is another file
+            while low < len(places):
+                high = min(low + size, len(places))
+                names = places.names(sample, low, high)
+                for at in np.flatnonzero(~settled(names)).tolist():
+                    name = f"{int(names[at]):012x}"
+                    yield name, self._at(file, places, low + at, (name, sample))
+                low, size = high, min(2 * size, MOST)
 
-    def _at(
-        self, path: Path, places: Places, wanted: Iterable[tuple[int, int]]
-    ) -> Iterator[tuple[str, Seed]]:
-        """Yield seeds by their places."""
-        with path.open("rb") as file:
-            for name, at in wanted:
-                file.seek(places.offsets[at])
-                number = places.lines[at]
-                place = line_of(path, number)
-                line = without_mark(file.readline(MAX_LINE), number)
-                seed = self._seed(place, parse(line, place))
-                if int(seed.id, 16) != places.seeds[at]:
-                    raise SeedError(f"{place} has changed since the run began: start it again")
-                yield f"{name:012x}", seed
+    def _walked(self, sample: int, settled: Settled) -> Iterator[tuple[str, Seed]]:
+        seeds, size = iter(self), FIRST
+        while batch := list(islice(seeds, size)):
+            names = [item_id(seed.id, sample) for seed in batch]
+            there = settled(np.array([int(name, 16) for name in names], np.uint64)).tolist()
+            yield from (
+                (name, seed)
+                for name, seed, is_in in zip(names, batch, there, strict=True)
+                if not is_in
+            )
+            size = min(2 * size, HELD)
+
+    def _at(self, file: BinaryIO, places: Places, at: int, item: tuple[str, int]) -> Seed:
+        """Return the seed at a place, which makes this item as this sample.
+
+        Where it is another one, the place is not kept for later.
+        """
+        number, (name, sample) = places.lines[at], item
+        place = line_of(Path(self.name), number)
+        cause: Exception | None = None
+        try:
+            file.seek(places.offsets[at])
+            line = without_mark(file.readline(MAX_LINE), number)
+            seed = self._seed(place, parse(line, place))
+            if int(seed.id, 16) == places.seeds[at] and item_id(seed.id, sample) == name:
+                return seed
+        except (SeedError, OSError, ValueError) as error:  # no seed, or no place in a file
+            cause = error
+        if self._kept is not None:
+            with contextlib.suppress(OSError):
+                self._kept.unlink(missing_ok=True)
+        raise SeedError(f"{place} has changed since the run began: start it again") from cause
 
     def __iter__(self) -> Iterator[Seed]:
         """Yield distinct seeds."""

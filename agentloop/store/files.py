@@ -15,6 +15,8 @@ was cut off is simply done again. A torn last line is a call that was still in f
 from __future__ import annotations
 
 import fcntl
+import glob
+import itertools
 import os
 import shutil
 import threading
@@ -28,7 +30,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import orjson
 
 from agentloop.errors import StoreError, boundary
-from agentloop.store.schema import TABLES, migrate
+from agentloop.store.schema import FOLDED, TABLES, migrate
 from agentloop.store.sums import BEHIND, keep_sums
 from agentloop.store.whole import is_cut_off
 
@@ -66,14 +68,16 @@ class Files:
         self.near = path.with_name(path.name + ".near")
         """The folder of indexes that are made from the store and never the truth."""
         self.seeds = path.with_name(path.name + ".seeds")
-        """Where seeds lie in their file: likewise."""
+        """Begins the names of files that say where seeds lie in theirs: likewise."""
         self.wal = path.with_name(path.name + ".wal")
 
     @property
     def all(self) -> set[Path]:
         """Every file that belongs to the store."""
-        parts = (self.path, self.wal, self.journal, self.folding, self.lock, self.inbox, self.seeds)
-        return set(parts)
+        parts = (self.path, self.wal, self.journal, self.folding, self.lock, self.inbox)
+        hashed = glob.escape(self.seeds.name) + "." + "[0-9a-f]" * 8
+        places = (self.path.parent.glob(hashed + end) for end in ("", ".part"))
+        return {*parts, *itertools.chain.from_iterable(places)}
 
     def discard(self) -> None:
         """Remove a store that was made for nothing; what others left in its inbox stays."""
@@ -312,7 +316,7 @@ def read_lines(path: Path) -> Iterator[Json]:
                 return
             try:
                 entry = orjson.loads(line)
-                known = entry["t"] in TABLES and isinstance(entry["r"], dict)
+                known = entry["t"] in FOLDED and isinstance(entry["r"], dict)
             except (orjson.JSONDecodeError, TypeError, LookupError):
                 known = False
             if not known:

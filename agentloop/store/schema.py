@@ -174,6 +174,9 @@ TABLES: Mapping[str, Mapping[str, str]] = {
 }
 """Table → column → type: what a journal line of that kind may hold."""
 
+FOLDED = TABLES.keys() - {"sums"}
+"""The tables that a journal may hold lines of; sums are made of the others alone."""
+
 KEYS: Mapping[str, str] = {
     "runs": "run",
     "sessions": "rid",

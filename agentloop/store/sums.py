@@ -4,8 +4,9 @@ Enters: an open store. Leaves: sums over its rows, exact for all that is folded.
 is made of a sum, journals.
 
 Tables only grow. So the sums of the first rows of each table stay what they are: they are kept in the
-table `sums`, with the number of these rows, and the rows behind them are counted on top. Kept sums are
-never the truth: where a table has fewer rows than they were made of, all is counted anew.
+table `sums`, with the number of these rows and where they end, and the rows behind them are counted on
+top. Kept sums are never the truth: where a table has not as many rows before that end any more, all is
+counted anew. Only a value that somebody changes by hand is not noticed: `DELETE FROM sums` then.
 
 Rows of one item are written together, its verdict last. Where a full disk tore them apart, the item is
 left out until its verdict is there. What was opened again was counted as it was before: `gone` are the
@@ -14,35 +15,41 @@ same sums over the verdicts that do not count any more.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import duckdb
 
-FORMAT = 1  # of what is kept; that of another one is counted anew
+    from agentloop.records import Json
+
+FORMAT = 2  # of what is kept; that of another one is counted anew
 BEHIND = 100_000  # rows behind the kept sums: 12,000 items, 0.2 s to count
+KEPT = "kept"  # the one row, written over: DuckDB gives no room back for rows that were deleted
 SMALL = 20_000  # rows of a store that is counted as fast as its kept sums are read
 COUNTED = (
     "items", "calls", "attempts", "grades", "verdicts", "audits", "reservations", "reopened"
 )  # fmt: skip
 JUDGED = "accepted OR reason IN ('below_threshold', 'under_floor', 'failed_check')"
+CHARS = "length(messages->'$[#-1]'->>'content')"  # before a join: it would hold the texts
 BY_MODEL = "(g.grade->>'model') <> 'checks'"
 
 Key = tuple[Any, ...]
 Table = dict[Key, list[float]]
 
-MEASURES: Mapping[str, tuple[int, str]] = {
+MEASURES: Mapping[str, tuple[int, int, str]] = {
     "seeds": (
+        1,
         1,
         "SELECT run, count(DISTINCT seed_id) FROM {items} i WHERE NOT EXISTS (SELECT 1 FROM items p "
         "WHERE p.rowid < {first_item} AND p.run = i.run AND p.seed_id = i.seed_id) GROUP BY run",
     ),
     "calls": (
         2,
+        7,
         "SELECT run, split_part(split_part(key, '/', 1), '.', 1), "
         "count(*) FILTER (answered AND tries > 0), coalesce(sum(tries), 0), "
         "coalesce(sum(prompt_tokens), 0), coalesce(sum(completion_tokens), 0), "
@@ -51,31 +58,36 @@ MEASURES: Mapping[str, tuple[int, str]] = {
     ),
     "unpriced": (  # beside those that a budget has set something aside for
         1,
+        1,
         "SELECT run, count(*) FROM {calls} c WHERE answered AND tries > 0 AND cost_usd IS NULL "
         "AND NOT EXISTS (SELECT 1 FROM reservations r WHERE r.rid = c.rid AND r.run = c.run) "
         "GROUP BY run",
     ),
-    "reserved": (1, "SELECT run, sum(usd) FROM {reservations} GROUP BY run"),
+    "reserved": (1, 1, "SELECT run, sum(usd) FROM {reservations} GROUP BY run"),
     "released": (
+        1,
         1,
         "SELECT r.run, sum(r.usd) FROM {calls} c JOIN reservations r ON r.rid = c.rid "
         "WHERE c.cost_usd IS NOT NULL OR NOT c.answered GROUP BY r.run",
     ),
     "grades": (
         2,
+        3,
         f"SELECT run, grading, count(*), count(*) FILTER (accepted AND ({JUDGED})), "
         f"count(*) FILTER ({JUDGED}) FROM {{grades}} GROUP BY ALL",
     ),
     "growth": (
         2,
-        "SELECT a.run, a.round, count(*), sum(length(a.said) / length(p.said)::DOUBLE) "
-        "FROM (SELECT *, messages->'$[#-1]'->>'content' AS said FROM {attempts}) a "
-        "JOIN (SELECT *, messages->'$[#-1]'->>'content' AS said FROM {attempts}) p "
+        2,
+        "SELECT a.run, a.round, count(*), sum(a.chars / p.chars::DOUBLE) "
+        f"FROM (SELECT *, {CHARS} AS chars FROM {{attempts}}) a "
+        f"JOIN (SELECT *, {CHARS} AS chars FROM {{attempts}}) p "
         "ON p.run = a.run AND p.item = a.item AND p.opening = a.opening AND p.round = a.parent "
-        "WHERE length(p.said) > 0 GROUP BY ALL",
+        "WHERE p.chars > 0 GROUP BY ALL",
     ),
     "gains": (
         2,
+        5,
         "SELECT a.run, a.round, count(*), sum(g.score - gp.score), sum(a.score - ap.score), "
         "sum(g.accepted::INT - gp.accepted::INT), sum(a.accepted::INT - ap.accepted::INT) "
         "FROM {audits} a JOIN {attempts} t USING (run, item, opening, round) "
@@ -89,15 +101,18 @@ MEASURES: Mapping[str, tuple[int, str]] = {
         "GROUP BY ALL",
     ),
 }
-"""Sums whatever became of an item: the columns that they are by, and SQL over rows not yet counted."""
+"""Sums whatever became of an item: how many columns they are by, how many numbers they are, and SQL over
+rows that are not yet counted."""
 
-SETTLED: Mapping[str, tuple[int, str]] = {
+SETTLED: Mapping[str, tuple[int, int, str]] = {
     "verdicts": (
         4,
+        2,
         "SELECT run, grading, verdict, reason, count(*), sum(md5_number_lower(item)::HUGEINT) "
         "FROM {verdicts} GROUP BY ALL",
     ),
     "graded": (
+        1,
         1,
         "SELECT v.run, count(*) FROM {verdicts} v WHERE v.grading = 0 AND EXISTS (SELECT 1 "
         "FROM {whole_grades} g WHERE g.run = v.run AND g.item = v.item AND g.opening = v.opening "
@@ -105,6 +120,7 @@ SETTLED: Mapping[str, tuple[int, str]] = {
     ),
     "audited": (
         2,
+        3,
         "SELECT a.run, g.accepted, count(*), count(a.accepted), "
         "count(*) FILTER (a.accepted = g.accepted) "
         "FROM {audits} a JOIN {verdicts} v USING (run, item, opening, round) "
@@ -113,6 +129,7 @@ SETTLED: Mapping[str, tuple[int, str]] = {
     ),
     "strata": (
         3,
+        2,
         "SELECT run, drawn.key, drawn.value, count(*), count(*) FILTER (verdict = 'accepted') "
         "FROM (SELECT v.run, v.verdict, unnest(map_entries("
         "TRY_CAST(i.inputs->'attributes' AS MAP(VARCHAR, VARCHAR)))) AS drawn "
@@ -125,9 +142,12 @@ SETTLED: Mapping[str, tuple[int, str]] = {
 What the critic itself decided counts as audited: door and gate have changed verdicts since. Strata are
 taken by entries, for a name in a path would be read as one.
 """
-_GONE = (
-    "(SELECT v.* FROM verdicts v JOIN (SELECT run, item, max(opening) AS latest FROM reopened "
-    "GROUP BY ALL) o ON o.run = v.run AND o.item = v.item WHERE v.opening <> o.latest)"
+_GONE = (  # since rows were counted, as these items were opened again: some may have been before
+    "(SELECT v.* FROM verdicts v JOIN (SELECT run, item, max(opening) AS latest, "
+    "max(opening) FILTER (rowid < {reopened}) AS before FROM reopened GROUP BY run, item "
+    "HAVING max(rowid) >= {reopened}) o ON o.run = v.run AND o.item = v.item "
+    "WHERE v.opening <> o.latest "
+    "AND (o.before IS NULL OR v.opening = o.before OR v.rowid >= {verdicts}))"
 )
 _TORN = (
     "SELECT DISTINCT run, item, opening FROM (SELECT run, item, opening FROM {attempts} "
@@ -141,6 +161,8 @@ class Sums(NamedTuple):
 
     rows: Mapping[str, int]
     """Rows by table that were counted."""
+    ends: Mapping[str, int]
+    """By table, what is greater than the numbers of these rows and not than those of later ones."""
     torn: Sequence[Key] = ()
     """`run, item, opening` of what was left out: its verdict is not there."""
     all: Mapping[str, Table] = {}
@@ -166,84 +188,101 @@ class Sums(NamedTuple):
 
 def read_sums(connection: duckdb.DuckDBPyConnection, known: Sums | None = None) -> Sums:
     """Return the sums over all rows; `known` are some of the same store."""
-    rows = _rows(connection)
-    if known is not None and known.rows == rows:
+    if known is not None and _reached(connection, known) == Sums(known.rows, known.ends):
         return known
-    kept = _kept(connection, rows)
-    return kept if kept.rows == rows else _counted(connection, kept, rows)
+    kept, reached = _kept(connection)
+    return kept if kept.ends == reached.ends else _counted(connection, kept, reached)
 
 
 def keep_sums(connection: duckdb.DuckDBPyConnection, behind: int = BEHIND) -> None:
     """Keep the sums for those who come later, where as many rows are not counted yet.
 
     Only for the owner of the store's lock, and after a commit: rows of an open one have other numbers.
+    What cannot be counted, for want of memory, say, is not kept: that is no reason to refuse a store.
     """
-    rows = _rows(connection)
-    kept = _kept(connection, rows)
-    if sum(rows.values()) < SMALL or sum(rows.values()) - sum(kept.rows.values()) < behind:
-        return
-    sums = _counted(connection, kept, rows)
-    connection.execute(
-        "INSERT INTO sums (rid, time, told) VALUES (?, ?, ?)",
-        [f"{time.time_ns():x}-{uuid.uuid4().hex[:8]}", time.time(), _written(sums)],
-    )
-
-
-def _rows(connection: duckdb.DuckDBPyConnection) -> dict[str, int]:
-    listed = ", ".join(f"(SELECT count(*) FROM {table})" for table in COUNTED)
-    (found,) = connection.execute(f"SELECT {listed}").fetchall()
-    return dict(zip(COUNTED, found, strict=True))
-
-
-def _kept(connection: duckdb.DuckDBPyConnection, rows: Mapping[str, int]) -> Sums:
-    """Return the sums that were kept last; none of a store that has lost rows since, or is too old."""
     import duckdb
 
-    nothing = Sums(dict.fromkeys(COUNTED, 0))
+    with contextlib.suppress(duckdb.Error, ValueError, LookupError, TypeError):
+        kept, reached = _kept(connection)
+        rows = sum(reached.rows.values())
+        if rows < SMALL or rows - sum(kept.rows.values()) < behind:
+            return
+        connection.execute(
+            "INSERT INTO sums (rid, time, told) VALUES (?, ?, ?) "
+            "ON CONFLICT (rid) DO UPDATE SET time = excluded.time, told = excluded.told",
+            [KEPT, time.time(), _written(_counted(connection, kept, reached))],
+        )
+
+
+def _kept(connection: duckdb.DuckDBPyConnection) -> tuple[Sums, Sums]:
+    """Return the sums that were kept, and how far the tables reach.
+
+    Nothing was kept of a store that has lost rows since, or is too old.
+    """
+    import duckdb
+
     try:
-        found = connection.execute("SELECT told FROM sums ORDER BY time DESC, rid DESC LIMIT 1")
-        told = [text for (text,) in found.fetchall()]
+        found = connection.execute("SELECT told FROM sums WHERE rid = ?", [KEPT]).fetchall()
     except duckdb.CatalogException:  # of an earlier schema, in a folder that cannot be written
-        return nothing
-    sums = _read(told[0]) if told else None
-    if sums is None or any(rows[table] < count for table, count in sums.rows.items()):
-        return nothing
-    return sums
+        found = []
+    kept = _read(found[0][0]) if found else None
+    if kept is not None and (reached := _reached(connection, kept)) is not None:
+        return kept, reached
+    nothing = Sums(dict.fromkeys(COUNTED, 0), dict.fromkeys(COUNTED, 0))
+    return nothing, _reached(connection, nothing) or nothing
 
 
-def _counted(connection: duckdb.DuckDBPyConnection, kept: Sums, rows: Mapping[str, int]) -> Sums:
+def _reached(connection: duckdb.DuckDBPyConnection, known: Sums) -> Sums | None:
+    """Return how far the tables reach, without any sums; None where known rows are not there."""
+    behind = " UNION ALL ".join(
+        f"SELECT '{table}', (SELECT count(*) FROM {table}), count(*), "
+        f"coalesce(max(rowid) + 1, {end}) FROM {table} WHERE rowid >= {end}"
+        for table, end in known.ends.items()
+    )
+    rows, ends = {}, {}
+    for table, count, later, end in connection.execute(behind).fetchall():
+        if count - later != known.rows[table]:
+            return None
+        rows[table], ends[table] = count, end
+    return Sums(rows, ends)
+
+
+def _counted(connection: duckdb.DuckDBPyConnection, kept: Sums, reached: Sums) -> Sums:
     """Return kept sums with the rows behind them."""
-    behind = {t: f"(SELECT * FROM {t} WHERE rowid >= {kept.rows[t]})" for t in COUNTED}
+    behind = {t: f"(SELECT * FROM {t} WHERE rowid >= {kept.ends[t]})" for t in COUNTED}
     torn = [*_torn(connection, behind, kept.torn)]
     whole = {
-        table: _whole(table, kept.rows[table], kept.torn, torn)
+        table: _whole(table, kept.ends[table], kept.torn, torn)
         for table in ("attempts", "grades", "audits")
     }
     places = {
         **behind,
-        "first_item": str(kept.rows["items"]),
+        "first_item": str(kept.ends["items"]),
         "attempts": whole["attempts"],
         "audits": whole["audits"],
         "whole_grades": whole["grades"],
     }
     found = {**kept.all}
-    for name, (keys, sql) in {**MEASURES, **SETTLED}.items():
+    for name, (keys, _, sql) in {**MEASURES, **SETTLED}.items():
         fresh = _table(connection.execute(sql.format(**places)).fetchall(), keys)
         found[name] = _added(kept.all.get(name, {}), fresh)
-    return Sums(rows, torn, found, _gone(connection, kept, rows))
+    return Sums(reached.rows, reached.ends, torn, found, _gone(connection, kept, reached))
 
 
-def _gone(
-    connection: duckdb.DuckDBPyConnection, kept: Sums, rows: Mapping[str, int]
-) -> Mapping[str, Table]:
+def _gone(connection: duckdb.DuckDBPyConnection, kept: Sums, reached: Sums) -> Mapping[str, Table]:
     """Return the sums over verdicts that do not count any more, as items were opened again."""
-    if rows["reopened"] == kept.rows["reopened"]:
+    if reached.ends["reopened"] == kept.ends["reopened"]:
         return kept.gone
-    places = {"verdicts": _GONE, "audits": "audits", "whole_grades": "grades"}
-    return {
-        name: _table(connection.execute(sql.format(**places)).fetchall(), keys)
-        for name, (keys, sql) in SETTLED.items()
+    places = {
+        "verdicts": _GONE.format(**kept.ends),
+        "audits": "audits",
+        "whole_grades": "grades",
     }
+    found: dict[str, Table] = {}
+    for name, (keys, _, sql) in SETTLED.items():
+        fresh = _table(connection.execute(sql.format(**places)).fetchall(), keys)
+        found[name] = _added(kept.gone.get(name, {}), fresh)
+    return found
 
 
 def _torn(
@@ -294,6 +333,7 @@ def _written(sums: Sums) -> str:
         {
             "format": FORMAT,
             "rows": sums.rows,
+            "ends": sums.ends,
             "torn": sums.torn,
             "all": listed(sums.all),
             "gone": listed(sums.gone),
@@ -302,13 +342,26 @@ def _written(sums: Sums) -> str:
 
 
 def _read(text: str) -> Sums | None:
-    """Return what was kept; None where another version has kept it."""
-    told = json.loads(text)
-    if told["format"] != FORMAT:
+    """Return what was kept; None where another version has kept it, or something else."""
+    try:
+        told = json.loads(text)
+        if told["format"] != FORMAT:
+            return None
+        rows, ends = ({t: int(told[of][t]) for t in COUNTED} for of in ("rows", "ends"))
+        torn = [(str(run), str(item), int(opening)) for run, item, opening in told["torn"]]
+        of_all = _tables(told["all"], {**MEASURES, **SETTLED})
+        return Sums(rows, ends, torn, of_all, _tables(told["gone"], SETTLED))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
 
-    def tables(listed: Mapping[str, list[list[Any]]]) -> dict[str, Table]:
-        return {name: {tuple(key): n for key, n in rows} for name, rows in listed.items()}
 
-    torn = [tuple(key) for key in told["torn"]]
-    return Sums(told["rows"], torn, tables(told["all"]), tables(told["gone"]))
+def _tables(listed: Json, measures: Mapping[str, tuple[int, int, str]]) -> dict[str, Table]:
+    """Return tables as they were written; ValueError where one has not its measure's form."""
+    found: dict[str, Table] = {}
+    for name, rows in listed.items():
+        table, (keys, size, _) = found.setdefault(name, {}), measures[name]
+        for key, numbers in rows:
+            if len(key) != keys or len(numbers) != size:
+                raise ValueError(name)
+            table[tuple(key)] = [number + 0 for number in numbers]
+    return found

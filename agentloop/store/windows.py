@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from agentloop.store.schema import examples_sql
+from agentloop.store.schema import TABLES, examples_sql
 
 if TYPE_CHECKING:
     import duckdb
@@ -40,6 +40,7 @@ LEFT JOIN {grades} g
     AND g.grading = v.grading
 """
 _JOINED = ("items", "attempts", "grades")
+_UNKNOWN = {"depth": "0"}  # a line of an export holds a number
 
 Span = tuple[int, int]
 """The first and the last row of a table that count."""
@@ -88,10 +89,11 @@ def read_windows(
         by_verdict, more = "verdict = $verdict", {**values, "verdict": chosen.verdict}
     found = connection.execute(_VERDICTS, values).fetchnumpy()
     spans = dict.fromkeys(_JOINED, (-2 * WINDOW, 0))
+    lacking = {name: _lacking(connection, name) for name in _JOINED}
     for *rows, low, high in _windows(found["rowid"], found["time"]):
         verdicts = _WITHIN.format(*rows, low, high)
         spans = _matched(connection, verdicts, values, spans)
-        tables = {name: _part(name, spans[name]) for name in _JOINED}
+        tables = {name: _part(name, spans[name], lacking[name]) for name in _JOINED}
         view = examples_sql(verdicts=verdicts, **tables)
         sql = (
             f"FROM (SELECT * FROM ({view}) WHERE {by_verdict}) WHERE (\n{chosen.where or 'true'}\n)"
@@ -152,6 +154,16 @@ def _matched(
     return {name: (low or 0, high or 0) for name, (low, high) in zip(_JOINED, found, strict=True)}
 
 
-def _part(table: str, span: Span | None = None) -> str:
+def _lacking(connection: duckdb.DuckDBPyConnection, table: str) -> str:
+    """Return SQL for columns that a table of an earlier schema lacks, where nobody may bring it up."""
+    there = {name for name, *_ in connection.execute(f"DESCRIBE {table}").fetchall()}
+    return "".join(
+        f", {_UNKNOWN.get(name, 'NULL')}::{kind} AS {name}"
+        for name, kind in TABLES[table].items()
+        if name not in there
+    )
+
+
+def _part(table: str, span: Span | None = None, more: str = "") -> str:
     within = f" WHERE rowid BETWEEN {span[0]} AND {span[1]}" if span else ""
-    return f"(SELECT *, rowid AS at FROM {table}{within})"
+    return f"(SELECT *, rowid AS at{more} FROM {table}{within})"

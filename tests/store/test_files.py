@@ -427,3 +427,13 @@ def test_posts_of_several_processes_all_arrive_while_a_writer_folds(tmp_path: Pa
             _, err = poster.communicate()
             assert poster.returncode == 0, err
     assert len(labels(path)) == 150
+
+
+def test_a_store_made_for_nothing_leaves_only_what_is_not_its_own(tmp_path: Path) -> None:
+    files = store(tmp_path)
+    for end in ("1a2b3c4d", "1a2b3c4d.part", "jsonl"):
+        tmp_path.joinpath(f"s.duckdb.seeds.{end}").touch()
+    tmp_path.joinpath("s.duckdb.inbox.jsonl").touch()
+    files.discard()
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"s.duckdb.seeds.jsonl", "s.duckdb.inbox.jsonl"}

@@ -12,10 +12,11 @@ import duckdb
 import pytest
 
 import agentloop as al
+from agentloop.errors import StoreError
 from agentloop.models.base import Reply
-from agentloop.records import Usage, VerdictName
+from agentloop.records import Json, Usage, VerdictName
 from agentloop.store import VERDICTS, Store, sums
-from agentloop.store.files import connect
+from agentloop.store.files import Files, connect, encoded, fold, fold_inbox, post, prepare
 from agentloop.store.sums import keep_sums, read_sums
 from tests.builders import SEEDS, agent, draft, marks, play, tiny
 
@@ -67,6 +68,20 @@ def worker(wrong: str = "3") -> al.ScriptedModel:
     return agent(critique=critique, revise=revise)
 
 
+def call(number: int) -> tuple[str, Json]:
+    row = {"rid": str(number), "run": "tiny", "key": "generator/0", "answered": True, "tries": 1}
+    return "calls", row
+
+
+def prepared(folder: Path) -> Path:
+    """Make a store of one call."""
+    files = Files(folder / "s.duckdb")
+    prepare(files.path)
+    files.journal.write_bytes(encoded([("runs", {"run": "tiny", "time": 1.0}), call(1)]))
+    fold(files, last=True)
+    return files.path
+
+
 def run(folder: Path, seeds: int, **settings: Any) -> Path:
     given = {"seeds": SEEDS[:seeds], "audit": 1.0, "canaries": 0.5, **settings}
     recipe = tiny(folder, attributes={"tone": ["dry", "warm"]})
@@ -109,6 +124,32 @@ def test_what_is_opened_again_counts_once(tmp_path: Path, monkeypatch: pytest.Mo
     assert asked(path) == found
 
 
+def test_what_is_opened_again_and_again_counts_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(*numbers: int) -> al.ScriptedModel:
+        bad = [f"number {number}." for number in numbers]
+        return agent(
+            generate=lambda p: "no JSON" if any(b in p for b in bad) else draft(p),
+            critique=lambda p: marks("yes"),
+        )
+
+    failed = []
+    with small(monkeypatch):
+        for bad in ((1, 2, 3), (1, 2), (1, 3), (1,), ()):
+            path = run(tmp_path, 5, model=failing(*bad), retry=("failed",))
+            found = asked(path)
+            failed.append(found["counts"]["failed"])
+            with connect(path, write=False) as connection:
+                gone = read_sums(connection).gone
+            forget(path)
+            assert asked(path) == found
+            with connect(path, write=True) as connection:
+                assert read_sums(connection).gone == gone
+                keep_sums(connection, 1)
+    assert failed == [3, 2, 1, 1, 0]
+
+
 def test_a_small_store_keeps_none(tmp_path: Path) -> None:
     assert kept(run(tmp_path, 3)) == 0
 
@@ -130,6 +171,95 @@ def test_sums_of_another_version_or_of_lost_rows_are_made_anew(
     found = asked(path)
     forget(path)
     assert asked(path) == found
+
+
+def test_rows_behind_deleted_ones_are_counted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with small(monkeypatch):
+        run(tmp_path, 5, run="bad")
+        path = run(tmp_path, 4, run="good")
+        with connect(path, write=True) as connection:
+            for table in ("runs", "sessions", *sums.COUNTED):
+                connection.execute(f"DELETE FROM {table} WHERE run = 'bad'")
+        for seeds in (5, 7):
+            run(tmp_path, seeds, run="good")
+            found = asked(path)
+            assert (found["counts"]["seeds"], found["counts"]["accepted"]) == (seeds, seeds - 1)
+    forget(path)
+    assert asked(path) == found
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        "null",
+        "[1]",
+        "{}",
+        f'{{"format": {sums.FORMAT}}}',
+        '{"rows": {"items": "many"}}',
+        '{"ends": {"items": null}}',
+        '{"torn": [1]}',
+        '{"all": []}',
+        '{"all": {"other": [[["tiny"], [1]]]}}',
+        '{"all": {"seeds": [[["tiny", 0], [1]]]}}',
+        '{"all": {"seeds": [[["tiny"], [1, 2]]]}}',
+        '{"all": {"seeds": [[["tiny"], ["1"]]]}}',
+        '{"all": {"seeds": [[[{}], [1]]]}}',
+        '{"gone": {"calls": []}}',
+    ],
+)
+def test_kept_sums_of_another_form_are_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    with small(monkeypatch):
+        path = prepared(tmp_path)
+    whole = "told" if "format" not in told and told not in ("null", "[1]", "{}") else "NULL"
+    with connect(path, write=True) as connection:
+        connection.execute(
+            f"UPDATE sums SET told = coalesce(json_merge_patch({whole}, $told::JSON), $told::JSON)",
+            {"told": told},
+        )
+    assert asked(path)["counts"]["calls"] == 1
+
+
+def test_a_journal_cannot_say_what_sums_are(tmp_path: Path) -> None:
+    path = prepared(tmp_path)
+    post(path, ("sums", {"rid": sums.KEPT, "time": 1.0, "told": {}}))
+    with pytest.raises(StoreError, match="broken line"):
+        fold_inbox(Files(path))
+    assert kept(path) == 0
+
+
+def test_what_cannot_be_counted_bars_no_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = prepared(tmp_path)
+    table, row = call(2)
+    tokens = {"prompt_tokens": 2**63 - 1, "completion_tokens": 1}
+    Files(path).journal.write_bytes(encoded([(table, {**row, **tokens})]))
+    with small(monkeypatch):
+        fold(Files(path), last=True)
+        prepare(path)
+    with connect(path, write=False) as connection:
+        assert len(connection.execute("SELECT rid FROM calls").fetchall()) == 2
+    assert kept(path) == 0
+
+
+def test_sums_are_kept_in_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with small(monkeypatch):
+        path = prepared(tmp_path)
+        with connect(path, write=True) as connection:
+            connection.execute("UPDATE sums SET time = time + 86400")  # by a clock that is ahead
+        for number in range(2, 5):
+            Files(path).journal.write_bytes(encoded([call(number)]))
+            fold(Files(path), last=True)
+    assert kept(path) == 1
+    with connect(path, write=True) as connection:
+        connection.execute(
+            'UPDATE sums SET told = json_merge_patch(told, \'{"torn": [["a", "b", 0]]}\')'
+        )
+        assert read_sums(connection).torn == [("a", "b", 0)]  # nothing is behind what is kept
 
 
 def test_an_item_that_was_torn_apart_is_counted_when_its_verdict_is_there(
@@ -181,7 +311,5 @@ def test_sums_are_json_that_names_its_version(
     with small(monkeypatch):
         path = run(tmp_path, 2)
     with connect(path, write=False) as connection:
-        ((told,),) = connection.execute(
-            "SELECT told FROM sums ORDER BY time DESC LIMIT 1"
-        ).fetchall()
+        ((told,),) = connection.execute("SELECT told FROM sums").fetchall()
     assert json.loads(told)["format"] == sums.FORMAT

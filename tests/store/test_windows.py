@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from agentloop.filelock import FileLock
 from agentloop.store import Store, windows
 from agentloop.store.files import connect, prepare
 from agentloop.store.windows import Asked, Chosen
@@ -71,6 +72,32 @@ def test_windows_hold_every_row_once_in_order(
         assert row["seed"] == {"n": number}
         assert row["messages"] == [{"role": "user", "content": str(number)}]
         assert row["critic"] == f"m{number}"
+
+
+def test_a_store_of_an_earlier_schema_is_read_where_it_cannot_be_brought_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = made(tmp_path / "s.duckdb", [0, 1], [0.0, 1.0])
+    with connect(path, write=True) as connection:
+        connection.execute("DROP VIEW examples")
+        for table, column in (("items", "depth"), ("grades", "self_graded")):
+            connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+        connection.execute("CREATE VIEW examples AS SELECT run, item, seed FROM items")
+        connection.execute("DELETE FROM migrations WHERE version > 3")
+
+    def refuse(lock: FileLock) -> bool:
+        raise PermissionError("a read-only folder")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    store = Store(path)
+    names = [f"{n:012x}" for n in range(2)]
+    seeds = [{"n": n} for n in range(2)]
+    assert list(store.examples("mine")) == [
+        {"run": "mine", "item": name, "seed": seed} for name, seed in zip(names, seeds, strict=True)
+    ]
+    asked = Asked(["item", "agentloop.depth", "critic", "self_graded"])
+    (block,) = store.blocks(Chosen("mine"), lambda: asked)
+    assert block.rows == [(name, 0, f"m{n}", None) for n, name in enumerate(names)]
 
 
 def test_rows_are_counted_by_what_they_share(
