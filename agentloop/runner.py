@@ -89,6 +89,12 @@ class Run:
             mix=Mixture.of(mix) if mix else None,
         )
 
+    def report(self, path: str | Path) -> int:
+        """Write one HTML file that says what came of it, and why; return its size in bytes."""
+        from agentloop.report import save_report
+
+        return save_report(Store(self.store), path, self.name)
+
     def evidence(self) -> Evidence:
         """Return what audits and canaries say of its grades; nothing of a run without an item."""
         return Store(self.store).evidence(self.name) if self.counts["seeds"] else Evidence()

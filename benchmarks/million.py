@@ -1,6 +1,6 @@
 """A store of 10⁶ settled items: how long one waits to go on with it, to look at it, to export it.
 
-    python benchmarks/million.py --folder FOLDER [--items 1000000] [--only status,resume,why,export]
+    python benchmarks/million.py --folder FOLDER [--items 1000000] [--only status,resume,why,report]
 
 The first items are those of a real run of `three_calls.py`; the others are made after their pattern by
 SQL, with texts, names and times of their own: three calls, two attempts and two grades an item, marks
@@ -319,6 +319,11 @@ def main() -> None:
         report["why"] = look(folder, items, "why", str(item))
     if "export" in only:
         report["export"] = exported(folder, items)
+    if "report" in only:
+        with tempfile.TemporaryDirectory(dir=folder) as name:
+            page = Path(name) / "report.html"
+            report["report"] = look(folder, items, "report", "-o", str(page))
+            report["report"]["kilobytes"] = round(page.stat().st_size / 1000)
     print(json.dumps(report, indent=2))
 
 

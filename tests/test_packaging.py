@@ -49,6 +49,7 @@ def test_the_wheel_holds_graphs_prompts_and_lists(wheel: Path) -> None:
         assert f"agentloop/{path.relative_to(ROOT)}" in names
     assert "agentloop/py.typed" in names
     assert "agentloop/models/weights-smollm2.txt" in names
+    assert {"agentloop/report/page.html.j2", "agentloop/report/page.css"} <= set(names)
 
 
 def test_the_wheel_runs_from_an_empty_folder(wheel: Path, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from agentloop.cli.doctor import doctor
 from agentloop.cli.look import export, status, why
 from agentloop.cli.recipes import init, recipes
 from agentloop.cli.regrade import regrade
+from agentloop.cli.report import report
 from agentloop.cli.rubric import rubric
 from agentloop.cli.run import run
 from agentloop.errors import AgentloopError, did_you_mean
@@ -57,7 +58,7 @@ def cli() -> None:  # the backslash must reach click as a backspace
 
 
 for command in (
-    run, status, why, export, calibrate, regrade, diff, rounds, recipes, init, rubric, doctor
+    run, status, why, report, export, calibrate, regrade, diff, rounds, recipes, init, rubric, doctor
 ):  # fmt: skip
     cli.add_command(command)
 

@@ -9,15 +9,13 @@ breaks. A critic that revisions please, while a held-out auditor finds them no b
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from itertools import groupby
-from statistics import fmean
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from agentloop.records import Json
 from agentloop.store import Store
+from agentloop.store.figures import SETTLED
 from agentloop.store.files import connect
 
 if TYPE_CHECKING:
@@ -29,6 +27,42 @@ SPENT = (
     "ELSE coalesce(sum(cost_usd), 0) END"
 )
 """What calls of `$run` cost in USD; NULL when that is unknown of one of them."""
+CHARS = (
+    "coalesce(list_sum([length(json_extract_string(part, '$')) FOR part IN "
+    "json_extract(a.candidate, '$..*') IF json_type(part) = 'VARCHAR']), 0)"
+)
+"""The number of characters of all texts in a candidate, its keys apart."""
+_ROUNDS = f"""
+WITH {SETTLED}, tried AS MATERIALIZED (
+    SELECT e.item, a.round, a.parent, {CHARS} AS chars, coalesce(g.accepted, false) AS accepted,
+           CAST(g.grade->>'score' AS DOUBLE) AS score, d.score AS audit,
+           coalesce(g.grade->>'rubric' = d.grade->>'rubric', false) AS alike
+    FROM settled e JOIN attempts a ON a.run = e.run AND a.item = e.item AND a.opening = e.opening
+    LEFT JOIN grades g ON g.run = a.run AND g.item = a.item AND g.opening = a.opening
+        AND g.round = a.round AND g.grading = $grading
+    LEFT JOIN audits d ON d.run = a.run AND d.item = a.item AND d.opening = a.opening
+        AND d.round = a.round
+), firsts AS (SELECT item, min(round) AS round FROM tried WHERE accepted GROUP BY item)
+SELECT t.round, count(*), avg(t.score), count(*) FILTER (t.accepted), count(f.item), count(p.item),
+       count(*) FILTER (f.item IS NOT NULL AND p.item IS NOT NULL),
+       count(*) FILTER (NOT p.accepted AND t.accepted), count(*) FILTER (p.accepted AND NOT t.accepted),
+       count(*) FILTER (p.accepted AND t.accepted),
+       count(*) FILTER (NOT p.accepted AND NOT t.accepted),
+       avg(t.chars - p.chars), avg(t.score - p.score), count(t.audit - p.audit),
+       avg(t.audit - p.audit),
+       avg(t.score - p.score - (t.audit - p.audit)) FILTER (t.alike AND p.alike)
+FROM tried t LEFT JOIN tried p ON p.item = t.item AND p.round = t.parent
+LEFT JOIN firsts f ON f.item = t.item AND f.round = t.round GROUP BY t.round ORDER BY t.round
+"""
+_MARKS = f"""
+WITH {SETTLED}, listed AS (
+    SELECT round, from_json(grade->'marks', '[{{"criterion": "VARCHAR", "value": "DOUBLE"}}]') AS marks
+    FROM graded
+), marked AS (
+    SELECT round, unnest(marks) AS mark, generate_subscripts(marks, 1) AS place FROM listed
+)
+SELECT round, mark.criterion, avg(mark.value) FROM marked GROUP BY 1, 2 ORDER BY 1, min(place), 2
+"""
 
 
 @dataclass(frozen=True)
@@ -87,41 +121,10 @@ class Round:
         return {**asdict(self), **{name: getattr(self, name) for name in derived}}
 
 
-class _Tried(NamedTuple):
-    item: str
-    round: int
-    parent: int | None
-    chars: int
-    accepted: bool
-    score: float | None
-    audit: float | None
-    alike: bool
-    """Whether auditor and critic went by one rubric."""
-    marks: str | None
-    """The grade's, as JSON."""
-
-
 class _Spent(NamedTuple):
     calls: int = 0
     tokens: int = 0
     cost_usd: float | None = 0.0
-
-
-@dataclass
-class _Sums:
-    attempts: int = 0
-    accepted: int = 0
-    gained: int = 0
-    revisions: int = 0
-    repaired: int = 0
-    marks: dict[str, list[float]] = field(default_factory=dict)
-    moves: dict[tuple[bool, bool], int] = field(default_factory=dict)
-    """By whether the parent was accepted, and whether the attempt is."""
-    scores: list[float] = field(default_factory=list)
-    growth: list[float] = field(default_factory=list)
-    gains: list[float] = field(default_factory=list)
-    audit_gains: list[float] = field(default_factory=list)
-    gaps: list[float] = field(default_factory=list)
 
 
 def rounds(store: Store, run: str | None = None, grading: int = 0) -> list[Round]:
@@ -130,38 +133,17 @@ def rounds(store: Store, run: str | None = None, grading: int = 0) -> list[Round
     Costs are the run's: writing, judging and repairing, as the calls' places tell.
     """
     name = store.run(run)
-    sums: dict[int, _Sums] = {}
+    values: Json = {"run": name, "grading": grading}
+    marks: dict[int, dict[str, float]] = {}
     with connect(store.path, write=False) as connection:
-        for _, tried in groupby(_tried(connection, name, grading), key=lambda t: t.item):
-            _add(sums, list(tried))
+        rows = connection.execute(_ROUNDS, values).fetchall()
+        for number, criterion, mean in connection.execute(_MARKS, values).fetchall():
+            marks.setdefault(number, {})[criterion] = mean
         spent = _spent(connection, name)
-    return [_round(n, sums[n], spent.get(n, _Spent())) for n in sorted(sums)]
-
-
-def _tried(connection: duckdb.DuckDBPyConnection, run: str, grading: int) -> Iterator[_Tried]:
-    """Yield the attempts of settled items, item by item, in order of their rounds."""
-    cursor = connection.execute(
-        "SELECT e.item, a.round, a.parent, a.candidate, coalesce(g.accepted, false), "
-        "CAST(g.grade->>'score' AS DOUBLE), d.score, "
-        "coalesce(g.grade->>'rubric' = d.grade->>'rubric', false), g.grade->'marks' FROM examples e "
-        "JOIN attempts a ON a.run = e.run AND a.item = e.item AND a.opening = e.opening "
-        "LEFT JOIN grades g ON g.run = a.run AND g.item = a.item AND g.opening = a.opening "
-        "AND g.round = a.round AND g.grading = e.grading "
-        "LEFT JOIN audits d ON d.run = a.run AND d.item = a.item AND d.opening = a.opening "
-        "AND d.round = a.round WHERE e.run = ? AND e.grading = ? ORDER BY e.item, a.round",
-        [run, grading],
-    )
-    while rows := cursor.fetchmany(1000):
-        for item, number, parent, candidate, *rest in rows:
-            yield _Tried(item, number, parent, _length(json.loads(candidate)), *rest)
-
-
-def _length(value: Any) -> int:
-    """Return the number of characters of all texts in a JSON value, its keys apart."""
-    if isinstance(value, str):
-        return len(value)
-    parts = value.values() if isinstance(value, dict) else value
-    return sum(map(_length, parts)) if isinstance(value, dict | list) else 0
+    told: list[list[Any]] = [
+        [*row, *spent.get(row[0], _Spent()), marks.get(row[0], {})] for row in rows
+    ]
+    return [Round(*one) for one in told]
 
 
 def _spent(connection: duckdb.DuckDBPyConnection, run: str) -> dict[int, _Spent]:
@@ -172,73 +154,3 @@ def _spent(connection: duckdb.DuckDBPyConnection, run: str) -> dict[int, _Spent]
         {"run": run},
     ).fetchall()
     return {number: _Spent(int(calls), int(tokens), cost) for number, calls, tokens, cost in rows}
-
-
-def _add(sums: dict[int, _Sums], tried: Sequence[_Tried]) -> None:
-    """Count the attempts of one item."""
-    good = False
-    by_round = {attempt.round: attempt for attempt in tried}
-    for attempt in tried:
-        parent = None if attempt.parent is None else by_round.get(attempt.parent)
-        into = sums.setdefault(attempt.round, _Sums())
-        into.attempts += 1
-        into.accepted += attempt.accepted
-        first = attempt.accepted and not good
-        into.gained += first
-        into.revisions += parent is not None
-        into.repaired += first and parent is not None
-        for mark in json.loads(attempt.marks or "[]"):
-            into.marks.setdefault(mark["criterion"], []).append(mark["value"])
-        good = good or attempt.accepted
-        if attempt.score is not None:
-            into.scores.append(attempt.score)
-        if parent is not None:
-            _compare(into, parent, attempt)
-
-
-def _compare(into: _Sums, parent: _Tried, attempt: _Tried) -> None:
-    move = (parent.accepted, attempt.accepted)
-    into.moves[move] = into.moves.get(move, 0) + 1
-    into.growth.append(attempt.chars - parent.chars)
-    gain = _less(attempt.score, parent.score)
-    audit = _less(attempt.audit, parent.audit)
-    if gain is not None:
-        into.gains.append(gain)
-    if audit is not None:
-        into.audit_gains.append(audit)
-    if gain is not None and audit is not None and parent.alike and attempt.alike:
-        into.gaps.append(gain - audit)
-
-
-def _less(value: float | None, other: float | None) -> float | None:
-    return None if value is None or other is None else value - other
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return fmean(values) if values else None
-
-
-def _round(number: int, sums: _Sums, spent: _Spent) -> Round:
-    moves = sums.moves
-    return Round(
-        round=number,
-        attempts=sums.attempts,
-        mean_score=_mean(sums.scores),
-        accepted=sums.accepted,
-        gained=sums.gained,
-        revisions=sums.revisions,
-        repaired=sums.repaired,
-        fixed=moves.get((False, True), 0),
-        broken=moves.get((True, False), 0),
-        unchanged_good=moves.get((True, True), 0),
-        unchanged_bad=moves.get((False, False), 0),
-        growth_chars=_mean(sums.growth),
-        critic_gain=_mean(sums.gains),
-        audited=len(sums.audit_gains),
-        auditor_gain=_mean(sums.audit_gains),
-        gap=_mean(sums.gaps),
-        calls=spent.calls,
-        tokens=spent.tokens,
-        cost_usd=spent.cost_usd,
-        marks={name: fmean(values) for name, values in sums.marks.items()},
-    )
