@@ -50,6 +50,9 @@ def test_the_wheel_holds_graphs_prompts_and_lists(wheel: Path) -> None:
     assert "agentloop/py.typed" in names
     assert "agentloop/models/weights-smollm2.txt" in names
     assert {"agentloop/report/page.html.j2", "agentloop/report/page.css"} <= set(names)
+    for path in [*(ROOT / "agentloop" / "view").glob("*/*.*")]:
+        if path.suffix != ".pyc":
+            assert str(path.relative_to(ROOT)) in names
 
 
 def test_the_wheel_runs_from_an_empty_folder(wheel: Path, tmp_path: Path) -> None:

@@ -18,12 +18,14 @@ from agentloop import __version__
 from agentloop.cli.calibrate import calibrate
 from agentloop.cli.compare import diff, rounds
 from agentloop.cli.doctor import doctor
+from agentloop.cli.label import label
 from agentloop.cli.look import export, status, why
 from agentloop.cli.recipes import init, recipes
 from agentloop.cli.regrade import regrade
 from agentloop.cli.report import report
 from agentloop.cli.rubric import rubric
 from agentloop.cli.run import run
+from agentloop.cli.view import view
 from agentloop.errors import AgentloopError, did_you_mean
 from agentloop.plain import plain
 
@@ -58,7 +60,8 @@ def cli() -> None:  # the backslash must reach click as a backspace
 
 
 for command in (
-    run, status, why, report, export, calibrate, regrade, diff, rounds, recipes, init, rubric, doctor
+    run, status, why, report, view, label, export, calibrate, regrade, diff, rounds,
+    recipes, init, rubric, doctor,
 ):  # fmt: skip
     cli.add_command(command)
 

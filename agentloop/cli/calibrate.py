@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from agentloop.cli.look import RUN
 from agentloop.plain import plain
 
 if TYPE_CHECKING:
@@ -18,8 +20,8 @@ CELL = 20  # characters of a level's name in a table
 
 
 @click.command()
-@click.argument("recipe")
-@click.option("--labels", required=True, metavar="FILE", help="JSONL: seed, candidate, good, …")
+@click.argument("recipe", metavar="RECIPE|STORE")
+@click.option("--labels", metavar="FILE", help="JSONL: seed, candidate, good, …")
 @click.option("--store", metavar="FILE", help="DuckDB file, made if it is not there")
 @click.option("--model", metavar="SPEC", help="the critic, where --critic names none  [local]")
 @click.option("--critic", metavar="SPEC", help="openai/…, anthropic/…, ollama/…, local")
@@ -30,27 +32,76 @@ CELL = 20  # characters of a level's name in a table
               help="precision that the threshold is to promise")  # fmt: skip
 @click.option("--repeats", type=click.IntRange(0), default=0, show_default=True, metavar="N",
               help="grade up to 50 items N times more, to see how the critic varies")  # fmt: skip
+@RUN
+@click.option("--grading", type=int, metavar="N", help="of that run  [0, its own]")
 @click.option("-o", "--output", metavar="FILE", help="the report, for `run --calibration FILE`")
 @click.option("--json", "as_json", is_flag=True, help="JSON on stdout")
-def calibrate(recipe: str, labels: str, output: str | None, as_json: bool, **given: Any) -> None:
+def calibrate(recipe: str, output: str | None, as_json: bool, **given: Any) -> None:
     """Measure a critic by what people say of the same candidates.
 
     Each line of the labels is an object {"seed": {…}, "candidate": {…}, "good": true}, with perhaps
     "criteria": {"faithful": "supported"} and "annotator": "anna"; more lines for the same seed and
     candidate are more people's words. Started again, it pays for new items only.
+
+    Of a STORE whose items were labelled (`agentloop label`) the run's own grades are measured: no call.
     """
     import orjson
 
     from agentloop import export
-    from agentloop.calibrate import calibrate as measure
 
-    report = measure(recipe, labels, note=_note, **given)
+    report, use = _labelled(recipe, given) if given["labels"] is None else _asked(recipe, given)
     data = orjson.dumps(report.model_dump(mode="json"))
     if output is not None:
         export.write(output, iter([data + b"\n"]))
     click.echo(data.decode() if as_json else "\n".join(told(report)))
-    if output is None:
-        click.echo(f"use it: agentloop run {recipe} --calibration {given['store']} …", err=True)
+    if output is None and use:
+        click.echo(plain(use), err=True)
+
+
+def _asked(recipe: str, given: dict[str, Any]) -> tuple[CalibrationReport, str]:
+    """Let the critic grade the labels of a file; return how to use what came of it, too."""
+    from agentloop.calibrate import calibrate as measure
+    from agentloop.errors import UserError
+
+    if given.pop("run_name") is not None or given.pop("grading") is not None:
+        raise UserError("`--run` and `--grading` choose among grades of a store, not of `--labels`")
+    report = measure(recipe, note=_note, **given)
+    return report, f"use it: agentloop run {recipe} --calibration {given['store']} …"
+
+
+def _labelled(store: str, given: dict[str, Any]) -> tuple[CalibrationReport, str]:
+    """Measure the stored grades of labelled items; return how to use what came of it, too."""
+    from agentloop.errors import UserError
+    from agentloop.labelled import calibrate_store
+
+    if not Path(store).is_file() or store.endswith(".py"):
+        raise UserError("no labels are named: `--labels FILE`, or a store that was labelled")
+    for name in ("store", "model", "critic", "base_url", "prompts", "repeats"):
+        if given[name]:
+            option = name.replace("_", "-")
+            raise UserError(
+                f"`--{option}` goes with `--labels FILE`: of a store the run's own grades are measured. "
+                f"`agentloop label {store} --export FILE` makes that file"
+            )
+    found = calibrate_store(
+        store,
+        given["run_name"],
+        grading=given["grading"] or 0,
+        rubric=given["rubric"] or "",
+        target=given["target"],
+    )
+    for number, what in (
+        (found.unsure, "unsure"),
+        (found.lost, "of candidates that are not there"),
+    ):
+        if number:
+            _note(f"{number:,} labels left out: {what}")
+    if not found.kept:
+        _note(
+            "the report is not in the store, for it cannot be written now: keep it with `-o FILE`"
+        )
+        return found.report, ""
+    return found.report, f"use it: agentloop run {found.recipe} --calibration {store} …"
 
 
 def _note(text: str) -> None:

@@ -14,7 +14,6 @@ was cut off is simply done again. A torn last line is a call that was still in f
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import itertools
 import os
@@ -30,6 +29,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import orjson
 
 from agentloop.errors import StoreError, boundary
+from agentloop.store.inbox import fold_posts, has_posts, inbox_of, refused_of
 from agentloop.store.schema import FOLDED, TABLES, migrate
 from agentloop.store.sums import BEHIND, keep_sums
 from agentloop.store.whole import is_cut_off
@@ -63,7 +63,8 @@ class Files:
         self.journal = path.with_name(path.name + ".journal")
         self.folding = path.with_name(path.name + ".journal.folding")
         self.lock = path.with_name(path.name + ".lock")
-        self.inbox = path.with_name(path.name + ".inbox.jsonl")
+        self.inbox = inbox_of(path)
+        self.refused = refused_of(path)
 
         self.near = path.with_name(path.name + ".near")
         """The folder of indexes that are made from the store and never the truth."""
@@ -74,22 +75,23 @@ class Files:
     @property
     def all(self) -> set[Path]:
         """Every file that belongs to the store."""
-        parts = (self.path, self.wal, self.journal, self.folding, self.lock, self.inbox)
+        parts = (self.path, self.wal, self.journal, self.folding, self.lock)
         hashed = glob.escape(self.seeds.name) + "." + "[0-9a-f]" * 8
         places = (self.path.parent.glob(hashed + end) for end in ("", ".part"))
-        return {*parts, *itertools.chain.from_iterable(places)}
+        return {*parts, self.inbox, self.refused, *itertools.chain.from_iterable(places)}
 
     def discard(self) -> None:
         """Remove a store that was made for nothing; what others left in its inbox stays."""
-        for file in self.all - {self.inbox}:
+        for file in self.all - {self.inbox, self.refused}:
             file.unlink(missing_ok=True)
         shutil.rmtree(self.near, ignore_errors=True)
 
     @property
     def pending(self) -> list[Path]:
         """Files with lines that the database may lack, oldest first."""
-        parts = (self.folding, self.journal, self.inbox)
-        return [f for f in parts if f.is_file() and f.stat().st_size]
+        parts = (self.folding, self.journal)
+        found = [f for f in parts if f.is_file() and f.stat().st_size]
+        return [*found, self.inbox] if has_posts(self.inbox) else found
 
 
 @dataclass
@@ -229,39 +231,13 @@ def fold(files: Files, patience: float = PATIENCE, *, last: bool = False) -> Non
     fold_inbox(files, patience)
 
 
-def post(path: Path, *lines: Entry) -> None:
-    """Leave lines for a store in its inbox, whoever is writing it; they are folded in later.
-
-    They are safe when this returns. Raises StoreError.
-    """
-    inbox = Files(path).inbox
-    data = encoded(lines)
-    try:
-        with _inbox(inbox) as file:
-            _drop_torn_line(inbox)
-            os.write(file, data)
-    except OSError as error:
-        raise StoreError(f"inbox `{inbox}` cannot be written: {error}") from error
-
-
 def fold_inbox(files: Files, patience: float = PATIENCE) -> None:
     """Move what the inbox holds into the database. Only the owner of the store's lock may."""
-    if not files.inbox.exists() or not files.inbox.stat().st_size:
-        return
-    with _inbox(files.inbox) as file:
-        _insert_lines(files.path, read_lines(files.inbox), patience)
-        os.ftruncate(file, 0)
 
+    def insert(rows: list[Json]) -> None:
+        _insert_lines(files.path, ({"t": "labels", "r": row} for row in rows), patience)
 
-@contextmanager
-def _inbox(path: Path) -> Iterator[int]:
-    """Open the inbox for one process at a time; the lock is the kernel's and dies with its owner."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield file
-    finally:
-        os.close(file)
+    fold_posts(files.path, insert)
 
 
 def rotate(files: Files) -> None:

@@ -169,6 +169,10 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "label": "VARCHAR",
         "who": "VARCHAR",
         "time": "DOUBLE",
+        "opening": "INTEGER",
+        "round": "INTEGER",
+        "candidate": "VARCHAR",
+        "blind": "BOOLEAN",
     },
     "sums": {"rid": "VARCHAR", "time": "DOUBLE", "told": "JSON"},
 }
@@ -277,6 +281,14 @@ def _sixth(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(EXAMPLES)
 
 
+def _seventh(connection: duckdb.DuckDBPyConnection) -> None:
+    """Labels name the attempt that was read, and whether its grade was hidden."""
+    for column in ("opening", "round", "candidate", "blind"):
+        kind = TABLES["labels"][column]
+        connection.execute(f"ALTER TABLE labels ADD COLUMN IF NOT EXISTS {column} {kind}")
+    connection.execute(EXAMPLES)
+
+
 def _create(connection: duckdb.DuckDBPyConnection, table: str) -> None:
     listed = ", ".join(f'"{name}" {kind}' for name, kind in TABLES[table].items())
     connection.execute(f"CREATE TABLE {table} ({listed}, PRIMARY KEY ({KEYS[table]}))")
@@ -289,6 +301,7 @@ MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (
     _fourth,
     _fifth,
     _sixth,
+    _seventh,
 )
 """The last one makes the view anew, of the columns that there are by then."""
 

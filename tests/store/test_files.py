@@ -13,18 +13,15 @@ from hypothesis import strategies as st
 
 from agentloop.errors import StoreError
 from agentloop.records import Json
-from agentloop.store import Store
 from agentloop.store.files import (
     Appender,
     Files,
     StoreBusy,
     connect,
     fold,
-    post,
     prepare,
     read_lines,
 )
-from agentloop.store.writer import Writer
 from tests.builders import python
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
@@ -376,57 +373,6 @@ def test_a_forked_process_has_a_look_of_its_own(tmp_path: Path) -> None:
         with pytest.raises(StoreBusy), connect(files.path, write=True, patience=0.0):
             pass
         assert process.communicate("\n") == ("", "")
-
-
-def label(rid: str) -> tuple[str, dict[str, Any]]:
-    return "labels", {"rid": rid, "run": "a", "item": "i", "label": "good", "time": 1.0}
-
-
-def labels(path: Path) -> list[str]:
-    with connect(path, write=False) as connection:
-        return [r for (r,) in connection.execute("SELECT rid FROM labels ORDER BY rid").fetchall()]
-
-
-def test_what_is_posted_is_folded_by_the_writer_or_by_the_next_who_opens(tmp_path: Path) -> None:
-    path = tmp_path / "s.duckdb"
-    with Writer(path):
-        post(path, label("1"), label("2"))
-    assert labels(path) == ["1", "2"]
-    post(path, label("3"))
-    post(path, label("3"))
-    Store(path)
-    assert labels(path) == ["1", "2", "3"]
-    assert Files(path).inbox.read_bytes() == b""
-
-
-def test_a_torn_post_is_dropped_and_the_next_one_stands(tmp_path: Path) -> None:
-    path = tmp_path / "s.duckdb"
-    Writer(path).close()
-    Files(path).inbox.write_bytes(b'{"t": "labels", "r": {"rid": "torn')
-    post(path, label("1"))
-    Store(path)
-    assert labels(path) == ["1"]
-
-
-POSTER = """
-import sys
-from pathlib import Path
-from agentloop.store.files import post
-for n in range(50):
-    post(Path(sys.argv[1]), ("labels", {"rid": f"{sys.argv[2]}-{n:02}", "run": "a", "item": "i"}))
-"""
-
-
-def test_posts_of_several_processes_all_arrive_while_a_writer_folds(tmp_path: Path) -> None:
-    path = tmp_path / "s.duckdb"
-    with Writer(path) as writer:
-        posters = [python(POSTER, path, str(number)) for number in range(3)]
-        while any(poster.poll() is None for poster in posters):
-            writer.flush()
-        for poster in posters:
-            _, err = poster.communicate()
-            assert poster.returncode == 0, err
-    assert len(labels(path)) == 150
 
 
 def test_a_store_made_for_nothing_leaves_only_what_is_not_its_own(tmp_path: Path) -> None:

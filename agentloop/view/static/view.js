@@ -1,0 +1,97 @@
+// What the pages of `agentloop view` do by themselves: follow the run, take labels, listen to keys.
+"use strict";
+const body = document.body;
+const EVERY = 2000; // milliseconds between two looks at a run
+const SAYS = { 1: "good", 2: "bad", 3: "unsure", u: "" };
+
+async function follow() {
+  if (!document.hidden) {
+    try {
+      const query = new URLSearchParams({ run: body.dataset.run, grading: body.dataset.grading });
+      const answer = await fetch("/live?" + query);
+      if (answer.ok) tell(await answer.json());
+    } catch { // the server was stopped; its pages stay readable
+      return;
+    }
+  }
+  setTimeout(follow, EVERY);
+}
+
+function tell(counts) {
+  for (const place of document.querySelectorAll("[data-count]")) {
+    const value = counts[place.dataset.count];
+    place.textContent = typeof value === "number" ? value.toLocaleString("en") : value;
+  }
+  const more = document.getElementById("more");
+  const came = counts.settled - Number(body.dataset.settled);
+  if (more && came > 0) {
+    more.textContent = `${came.toLocaleString("en")} settled since: show`;
+    more.href = location.pathname + location.search;
+    more.hidden = false;
+  }
+}
+
+async function post(box, said) {
+  const label = {
+    run: body.dataset.run,
+    item: box.dataset.item,
+    opening: Number(box.dataset.opening),
+    round: Number(box.dataset.round),
+    ...said,
+  };
+  const told = box.querySelector("[data-told]");
+  try {
+    const answer = await fetch("/label", {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(label),
+    });
+    const found = await answer.json();
+    if (!answer.ok) throw new Error(found.error);
+    told.textContent = found.said ? `you said: ${found.said}` : "not labelled";
+    for (const button of box.querySelectorAll("[aria-pressed]")) {
+      button.setAttribute("aria-pressed", String(button.dataset.say === found.said));
+    }
+    document.getElementById("machine").innerHTML = found.machine; // made of escaped text by our server
+  } catch (error) {
+    told.textContent = `not taken: ${error.message}`;
+  }
+}
+
+function step(by) {
+  const rows = [...document.querySelectorAll("[data-row]")];
+  if (!rows.length) return;
+  const at = rows.indexOf(document.activeElement);
+  rows[Math.min(Math.max(at + by, 0), rows.length - 1)].focus();
+}
+
+function typing(target) {
+  return target.matches("input:not([type=radio]), select, textarea");
+}
+
+function pressed(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
+  const box = document.querySelector("[data-label]");
+  if (event.key === "j" || event.key === "k") {
+    const link = document.querySelector(`[data-step=${event.key}]`);
+    if (link) link.click();
+    else step(event.key === "j" ? 1 : -1);
+  } else if (event.key === "/" && document.getElementById("text")) {
+    event.preventDefault();
+    document.getElementById("text").focus();
+  } else if (box && Object.hasOwn(SAYS, event.key)) {
+    post(box, { said: SAYS[event.key] });
+  }
+}
+
+document.addEventListener("keydown", pressed);
+for (const box of document.querySelectorAll("[data-label]")) {
+  for (const button of box.querySelectorAll("[data-say]")) {
+    button.addEventListener("click", () => post(box, { said: button.dataset.say }));
+  }
+  for (const set of box.querySelectorAll("[data-criterion]")) {
+    set.addEventListener("change", (event) =>
+      post(box, { criterion: set.dataset.criterion, level: event.target.value }));
+  }
+}
+if (body.dataset.run !== undefined) follow();

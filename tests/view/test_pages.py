@@ -1,0 +1,393 @@
+"""The live page without a browser: who is answered, what is shown, what is hidden, what is taken."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentloop.cli import run_cli
+from agentloop.store import Store
+from agentloop.store.browse import Page, Wanted, criteria_of, read_page
+from agentloop.store.labels import read_labels
+from agentloop.store.writer import Writer
+from tests.builders import command
+from tests.view.stores import (
+    HOSTILE,
+    RUN,
+    attempt,
+    begin,
+    fill,
+    grade_again,
+    graded,
+    item_id,
+    rubric_in,
+    settle,
+    usual,
+)
+
+pytest.importorskip("starlette", reason="needs the extra `view`")
+from starlette.testclient import TestClient
+
+from agentloop.view import showing
+from agentloop.view.app import Pages
+from agentloop.view.guard import Guard
+
+TOKEN = "the-token"
+HERE = "http://127.0.0.1:8000"
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def bare(path: Path) -> TestClient:
+    """Return somebody who has no token."""
+    guarded = Guard(Pages(Store(path)).app, TOKEN, 8000)
+    return TestClient(guarded, base_url=HERE)
+
+
+def known(path: Path) -> TestClient:
+    client = bare(path)
+    assert client.get("/", params={"token": TOKEN}).status_code == 200
+    return client
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return fill(tmp_path)
+
+
+@pytest.fixture
+def client(path: Path) -> TestClient:
+    return known(path)
+
+
+def post(
+    client: TestClient, number: int, headers: dict[str, str] | None = None, **more: Any
+) -> Any:
+    label = {"run": RUN, "item": item_id(number), "opening": 0, "round": usual(number)[-1].round}
+    own = {"origin": HERE} if headers is None else headers
+    return client.post("/label", json={**label, **more}, headers=own)
+
+
+# Who is answered
+
+
+@pytest.mark.parametrize(
+    "address", ["/", "/item/0", "/label", "/live", "/static/view.js", "/nowhere"]
+)
+def test_without_the_token_nothing_is_answered(path: Path, address: str) -> None:
+    for query in ({}, {"token": ""}, {"token": TOKEN[:-1]}, {"token": TOKEN + "é"}):
+        answer = bare(path).get(address, params=query)
+        assert answer.status_code == 403
+        assert "set-cookie" not in answer.headers
+    assert bare(path).get(address, headers={"cookie": 'agentloop_8000="x'}).status_code == 403
+
+
+def test_the_token_moves_from_the_address_into_a_cookie_of_ours_alone(path: Path) -> None:
+    answer = bare(path).get("/", params={"token": TOKEN, "run": RUN}, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/?run=seen")
+    cookie = answer.headers["set-cookie"]
+    assert "HttpOnly" in cookie
+    assert "SameSite=strict" in cookie
+    away = bare(path).get(HERE + "//evil.example/", params={"token": TOKEN}, follow_redirects=False)
+    assert away.headers["location"] == "/evil.example/"
+
+
+FOREIGN = [
+    "evil.example",
+    "evil.example:8000",
+    "127.0.0.1",
+    "127.0.0.1:8001",
+    "127.0.0.1.nip.io:8000",
+    "",
+]
+
+
+@pytest.mark.parametrize("host", FOREIGN)
+def test_another_name_for_this_machine_is_refused(client: TestClient, host: str) -> None:
+    answer = client.get("/", params={"token": TOKEN}, headers={"host": host})
+    assert answer.status_code == 421
+    assert RUN not in answer.text
+
+
+def test_every_answer_keeps_its_page_from_reaching_elsewhere(
+    client: TestClient, path: Path
+) -> None:
+    for answer in (client.get("/"), client.get("/static/view.css"), bare(path).get("/")):
+        policy = answer.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert not [name for name in answer.headers if name.startswith("access-control")]
+
+
+def test_pages_name_nothing_that_lies_elsewhere(client: TestClient) -> None:
+    for address in ("/", f"/item/{item_id(3)}", "/label"):
+        text = client.get(address).text
+        assert re.findall(r'(?:src|href|action)="(?!/|data:,|"|#main)[^"]*"', text) == []
+        assert "style=" not in text
+        assert " on" + "click" not in text
+
+
+def test_only_our_own_pages_may_post(client: TestClient, path: Path) -> None:
+    for headers in ({}, {"origin": "http://evil.example"}, {"origin": "null"}):
+        assert post(client, 1, headers, said="good").status_code == 403
+    form = client.post("/label", data={"said": "good"}, headers={"origin": HERE})
+    assert form.status_code == 415
+    assert post(client, 1, said="x" * 70_000).status_code == 413
+    assert client.put("/label").status_code == 405
+    assert post(bare(path), 1, said="good").status_code == 403
+    assert read_labels(Store(path), RUN) == []
+
+
+# What is shown
+
+
+def test_items_are_found_by_what_became_of_them(path: Path) -> None:
+    store = Store(path)
+
+    def found(**wanted: Any) -> set[int]:
+        page = read_page(store, RUN, Wanted(**wanted))
+        assert page.found == len(page.rows)
+        return {int(row.item, 16) for row in page.rows}
+
+    verdicts = {n: usual(n)[-1].accepted for n in range(12)}
+    scores = {n: usual(n)[-1].grade.score for n in range(12)}  # type: ignore[union-attr]
+    assert found() == set(range(12))
+    assert found(verdict="accepted") == {n for n, accepted in verdicts.items() if accepted}
+    assert found(reason="below_threshold") == {
+        n for n, accepted in verdicts.items() if not accepted
+    }
+    assert found(low=0.5, high=0.8) == {n for n, score in scores.items() if 0.5 <= score <= 0.8}
+    assert found(criterion="useful") == {n for n in range(12) if n % 4 in (2, 3)}
+    assert found(text="BELL NUMBER 1") == {1, 10, 11}
+    assert found(text="cast in 1542, 3 years") == {3}
+    assert found(text='no such "text"') == set()
+    assert found(text="%") == set()
+    assert criteria_of(store, RUN) == ["faithful", "useful"]
+
+
+def test_pages_follow_each_other_and_what_comes_meanwhile_moves_nothing(tmp_path: Path) -> None:
+    path = fill(tmp_path, range(120))
+    store = Store(path)
+    first = read_page(store, RUN)
+    with Writer(path) as writer:
+        settle(writer, 500, *usual(500))
+    pages: list[Page] = [first]
+    while (after := pages[-1].next) is not None:
+        pages.append(read_page(store, RUN, after=after))
+    items = [int(row.item, 16) for page in pages for row in page.rows]
+    assert items == list(reversed(range(120)))
+    assert [len(page.rows) for page in pages] == [50, 50, 20]
+
+
+def test_the_list_leads_to_the_older_ones(tmp_path: Path) -> None:
+    client = known(fill(tmp_path, range(60)))
+    text = client.get("/", params={"text": "bell"}).text
+    (following,) = re.findall(r'id="following" href="([^"]+)"', text)
+    older = client.get(following.replace("&amp;", "&")).text
+    assert older.count("data-row") == 10
+    assert item_id(0) in older
+
+
+def test_a_story_shows_what_changed_and_where_the_quotes_stand(client: TestClient) -> None:
+    text = client.get(f"/item/{item_id(3)}").text
+    assert "<del>1542</del><ins>1642</ins>" in text
+    assert '<mark title="quoted for faithful">cast in 1642</mark>' in text
+    assert "revision 1" in text
+    assert "say when" in text
+
+
+def test_two_gradings_stand_beside_each_other(path: Path) -> None:
+    grade_again(path, rubric_in(path.parent), 6)
+    client = known(path)
+    text = client.get(f"/item/{item_id(6)}", params={"beside": 1}).text
+    assert "critic/two" in text
+    assert 'class="apart"' in text
+    assert client.get("/", params={"grading": 1}).text.count("data-row") == 1
+
+
+@pytest.mark.parametrize(
+    "address", ["/item/ffff", "/?run=other", "/?grading=7", "/item/0?beside=9", "/x"]
+)
+def test_what_is_not_there_is_one_line(client: TestClient, address: str) -> None:
+    answer = client.get(address)
+    assert answer.status_code == 404
+    assert answer.text.count('role="alert"') == 1
+
+
+def test_a_run_is_followed_while_its_writer_has_the_store(path: Path, client: TestClient) -> None:
+    with Writer(path) as writer:
+        before = client.get("/live").json()
+        settle(writer, 77, *usual(77))
+        writer.flush()
+        after = client.get("/live").json()
+    assert after["settled"] == before["settled"] + 1
+    assert after["state"] == "open"
+
+
+ODD = [
+    "é",
+    "\x1b[31m",
+    "\u202e",
+    "\0",
+    "</script>",
+    "{{ 7 * 7 }}",
+    "\U000e0041",
+    "a" * 1_000_000,
+]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=ascii)
+def test_hostile_texts_are_shown_as_texts(tmp_path: Path, odd: str) -> None:
+    path = tmp_path / "odd.duckdb"
+    stored = HOSTILE + odd
+    more = {"model": stored[:500], "detail": stored[:500]}
+    with Writer(path) as writer:
+        begin(writer, rubric_in(tmp_path))
+        first = attempt(0, stored, graded("partly", "no"), **more)
+        item = settle(writer, 1, first, attempt(1, stored + "!", graded("partly", "no"), **more),
+                      seed={"passage": stored, "<b>": [stored[:500]]})  # fmt: skip
+    client = known(path)
+    for address in ("/", "/?text=red", f"/item/{item}", "/label"):
+        answer = client.get(address)
+        assert answer.status_code == 200, answer.text[:1000]
+        assert "<script>document" not in answer.text
+        assert "<b>" not in answer.text
+        assert not set("\x1b\u202e\0") & set(answer.text)
+        assert len(answer.content) < 300_000
+    assert r"\x1b[31mred \u202egnp.exe" in client.get(f"/item/{item}").text
+
+
+def test_half_a_surrogate_is_written_out() -> None:
+    """DuckDB takes none into a column of JSON; what else may bring one is not asked."""
+    assert showing.visible("a\ud800\nb\t\u200fc") == "a\\ud800\nb\t\\u200fc"
+
+
+def test_a_long_text_is_cut_and_says_so() -> None:
+    bits = showing.cut([showing.Bit("same", "a" * 30_000), showing.Bit("new", "b" * 5)])
+    assert [len(bit.text) for bit in bits[:-1]] == [showing.SHOWN]
+    assert bits[-1].text == "… 10,005 more characters"
+
+
+# What is hidden, and what is taken
+
+
+def queue(client: TestClient, count: int) -> Iterator[tuple[str, str]]:
+    """Yield the items in the order to label them, with their pages."""
+    text = client.get("/label").text
+    for at in range(count):
+        text = client.get("/label", params={"run": RUN, "at": at}).text
+        (item,) = re.findall(r'data-item="(\w+)"', text)
+        yield item, text
+
+
+def test_the_grade_is_hidden_until_there_is_a_label(client: TestClient, path: Path) -> None:
+    (item, text), *_ = queue(client, 1)
+    machine = text.partition('id="machine"')[2]
+    assert "score" not in machine
+    assert "critic/one" not in text
+    answer = post(client, int(item, 16), said="good").json()
+    assert "critic/one" in answer["machine"]
+    assert "critic/one" in client.get("/label", params={"run": RUN, "at": 0}).text
+    (label,) = read_labels(Store(path), RUN)
+    assert (label.said, label.blind, label.place.item) == ("good", True, item)
+    post(client, int(item, 16), said="bad")
+    assert [label.blind for label in read_labels(Store(path), RUN)] == [False]
+
+
+def test_who_has_read_the_story_is_not_blind(client: TestClient, path: Path) -> None:
+    client.get(f"/item/{item_id(4)}")
+    post(client, 4, said="unsure")
+    assert [(x.said, x.blind) for x in read_labels(Store(path), RUN)] == [("unsure", False)]
+
+
+def test_labels_and_levels_are_given_and_taken_back(client: TestClient, path: Path) -> None:
+    post(client, 1, said="good")
+    answer = post(client, 1, criterion="faithful", level="partly").json()
+    assert (answer["said"], answer["levels"]) == ("good", {"faithful": "partly"})
+    assert post(client, 1, said="").json()["said"] is None
+    assert post(client, 1, criterion="faithful", level=None).json()["levels"] == {}
+    assert read_labels(Store(path), RUN) == []
+
+
+WRONG: list[dict[str, Any]] = [
+    {"said": "excellent"}, {"said": ["good"]}, {"criterion": "faithful", "level": "best"},
+    {"criterion": "other", "level": "yes"}, {"criterion": ["x"]}, {"item": 7}, {"round": "0"},
+    {"round": 9}, {"opening": True}, {"run": "other"}, {"item": "nowhere"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=str)
+def test_a_wrong_label_is_refused(client: TestClient, path: Path, wrong: dict[str, Any]) -> None:
+    assert post(client, 1, **wrong).status_code in (400, 404)
+    assert read_labels(Store(path), RUN) == []
+
+
+def test_what_is_no_object_is_refused(client: TestClient) -> None:
+    headers = {"origin": HERE, "content-type": "application/json"}
+    for body in ("", "[]", "7", "{", "\xff"):
+        answer = client.post("/label", content=body.encode("latin-1"), headers=headers)
+        assert answer.status_code == 400, body
+
+
+def test_the_queue_ends_and_begins_again_with_what_is_left(client: TestClient) -> None:
+    first = [item for item, _ in queue(client, 12)]
+    assert len(set(first)) == 12
+    assert "the last of 12" in client.get("/label", params={"run": RUN, "at": 12}).text
+    post(client, int(first[0], 16), said="good")
+    assert [item for item, _ in queue(client, 12)][-1] == first[0]
+
+
+# The command
+
+
+def test_the_command_prints_an_address_and_serves_until_it_is_interrupted(path: Path) -> None:
+    import urllib.request
+
+    with command("view", path, "--no-browser") as server:
+        assert server.stdout
+        address = server.stdout.readline().strip()
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{43}", address)
+        opener = urllib.request.build_opener(urllib.request.HTTPCookieProcessor())
+        with opener.open(address) as answer:
+            assert answer.status == 200
+            assert "set-cookie" not in answer.headers
+        server.send_signal(signal.SIGINT)
+        _, err = server.communicate(timeout=30)
+    assert server.returncode == 130
+    assert "Traceback" not in err
+
+
+def test_a_missing_store_or_a_taken_port_is_one_line(path: Path, capsys: Any) -> None:
+    import socket
+
+    assert run_cli(["view", "nowhere.duckdb", "--no-browser"]) == 2
+    assert "there is no store" in capsys.readouterr().err
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert run_cli(["view", str(path), "--no-browser", "--port", port]) == 2
+    assert "`port`" in capsys.readouterr().err
+
+
+def test_without_its_extra_there_is_one_line(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "uvicorn", None)
+    monkeypatch.delitem(__import__("sys").modules, "agentloop.view.server", raising=False)
+    assert run_cli(["view", str(path)]) == 2
+    assert "agentloop-data[view]" in capsys.readouterr().err
+
+
+def test_what_the_script_is_told_is_json(client: TestClient) -> None:
+    assert json.loads(client.get("/live").text)["accepted"] == 6
+    assert client.get("/live", params={"run": "other"}).json().keys() == {"error"}
