@@ -10,7 +10,7 @@
     │   ├── IdentityError       the same run name with other settings (DESIGN: identity of a run)
     │   ├── StoreError          the store's file: locked, missing, newer, broken
     │   ├── CalibrationError    labels or a judge that cannot carry what is asked of them
-    │   └── WorkerError         a process that was to walk items does not start
+    │   └── WorkerError         a process that was to walk items does not start, or dies again and again
     ├── ModelError              a call to a model ended without a usable reply
     │   ├── AccessError         401, 403, unknown model: no call can succeed (exit 2)
     │   ├── UnreachableError    nobody answers at the endpoint (exit 3)
@@ -82,7 +82,7 @@ class CalibrationError(UserError):
 
 
 class WorkerError(UserError):
-    """A worker process does not start."""
+    """Worker processes do not start, or die again and again."""
 
 
 class ModelError(AgentloopError):

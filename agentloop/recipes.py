@@ -36,6 +36,8 @@ class FoundRecipe:
     graph: CompiledStateGraph[Any, Any, Any, Any]
     ref: str
     file: Path
+    compiled: bool = False
+    """Whether the graph was made here of nothing but the recipe."""
 
     @property
     def source(self) -> str:
@@ -54,7 +56,7 @@ def find_recipe(ref: str | Recipe | FoundRecipe) -> FoundRecipe:
     if isinstance(ref, FoundRecipe):
         return ref
     if isinstance(ref, Recipe):
-        return FoundRecipe(ref, ref.compile(), ref.name, Path())
+        return FoundRecipe(ref, ref.compile(), ref.name, Path(), compiled=True)
     path, _, attribute = ref.rpartition(":") if ":" in ref else (ref, "", "")
     if path.endswith(".py"):
         return _from_file(Path(path), attribute or "graph", ref)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from agentloop.calibration_report import standing
 from agentloop.crew import Crew, StoppedBy
-from agentloop.engines import Driver, Task, Walked, engine_for
+from agentloop.engines import Driver, Task, Walked, engine_for, items_at_once
 from agentloop.errors import AgentloopError, BudgetReached, SettingsError
 from agentloop.feed import Feed
 from agentloop.intake import Intake
@@ -43,8 +43,6 @@ from agentloop.variety import Variety
 from agentloop.verdicts import failure
 
 HEARTBEAT = 5.0  # seconds between the session's marks in the store, and counts told
-FEW = 8  # calls at once up to which every item waits for its own
-AHEAD = 64  # items more than calls, at most
 
 
 @dataclass(frozen=True)
@@ -148,7 +146,7 @@ class Session:
         beat, clock = asyncio.create_task(self._heartbeat()), self._clock()
         try:
             with tracing_context(enabled=False):
-                await self._crew.work(self._worker, _items_at_once(self._plan.concurrency))
+                await self._crew.work(self._worker, items_at_once(self._plan.concurrency))
         finally:
             beat.cancel()
             if clock is not None:
@@ -370,11 +368,3 @@ class Session:
         if self._crew.stopped_by in ("budget", "seconds", "collapse", "endpoint"):
             return 3
         return 3 if settings.accept or settings.items else 0
-
-
-def _items_at_once(calls: int) -> int:
-    """Return how many items are on their way, so that so many calls are under way all the time.
-
-    Between two calls an item waits for its turn at the processor: others call meanwhile.
-    """
-    return calls if calls <= FEW else calls + min(calls // 2, AHEAD)

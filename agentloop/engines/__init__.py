@@ -29,6 +29,9 @@ from agentloop.store.files import Entry
 from agentloop.store.journal import RunJournal
 from agentloop.verdicts import Kept
 
+FEW = 8  # calls at once up to which every item waits for its own
+AHEAD = 64  # items more than calls, at most
+
 
 class Task(NamedTuple):
     """One item to be walked; what is known of its replies stands in the journal."""
@@ -76,6 +79,14 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Let go of processes and connections; safe to call twice, and before `start`."""
+
+
+def items_at_once(calls: int) -> int:
+    """Return how many items are on their way, so that so many calls are under way all the time.
+
+    Between two calls an item waits for its turn at the processor: others call meanwhile.
+    """
+    return calls if calls <= FEW else calls + min(calls // 2, AHEAD)
 
 
 def engine_for(plan: Plan) -> Engine:

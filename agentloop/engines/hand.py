@@ -8,20 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
-from pathlib import Path
 
-import agentloop
 from agentloop.engines.parcel import Orders
 from agentloop.engines.wire import Message, Wire
 from agentloop.errors import WorkerError
 
 FAREWELL = 5.0  # seconds that a worker has to let go of its connections
+WORKER = """
+import json, sys
+sys.path[:] = json.loads(sys.argv[1])
+from agentloop.engines.worker import main
+main(int(sys.argv[2]), int(sys.argv[3]))
+"""
 
 
 class Hand:
@@ -57,6 +63,8 @@ class Hand:
                 ours.close()
                 raise WorkerError(f"{self.name} does not start: {error}") from error
         self._wire = await Wire.over(ours, self._take, self._lost)
+        watched = (self._process, self._wire, asyncio.get_running_loop())
+        threading.Thread(target=_watch, args=watched, daemon=True).start()
         self.send("begin", self._orders)
         await self._ready
 
@@ -80,7 +88,7 @@ class Hand:
         finally:
             _reap(process)
             if self._wire is not None:
-                self._wire.close()
+                self._wire.drain()
 
     async def ended(self) -> str:
         """Wait for one that is gone; return how it ended."""
@@ -101,10 +109,12 @@ class Hand:
 
     def _take(self, message: Message) -> None:
         if message[0] == "ready":
-            self._ready.set_result(None)
+            if not self._ready.done():
+                self._ready.set_result(None)
         elif message[0] == "refused":
             self._closing = True
-            self._ready.set_exception(message[1])
+            if not self._ready.done():
+                self._ready.set_exception(message[1])
         else:
             self._received(message)
 
@@ -123,16 +133,21 @@ class Hand:
 
 
 def _spawn(end: socket.socket) -> subprocess.Popen[bytes]:
-    """Start a worker that finds this very agentloop, and nothing in the working folder by chance."""
-    home = str(Path(agentloop.__file__).parent.parent)
-    paths = [home, *filter(None, [os.environ.get("PYTHONPATH")])]
+    """Start a worker that finds modules where this process does, in the same order."""
+    path = json.dumps([str(entry) for entry in sys.path])
     return subprocess.Popen(
-        [sys.executable, "-P", "-m", "agentloop.engines.worker", str(end.fileno())],
+        [sys.executable, "-P", "-c", WORKER, path, str(end.fileno()), str(os.getpid())],
         stdin=subprocess.PIPE,  # its end is the worker's end
         pass_fds=[end.fileno()],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         start_new_session=True,  # Ctrl-C is the driver's
     )
+
+
+def _watch(process: subprocess.Popen[bytes], wire: Wire, loop: asyncio.AbstractEventLoop) -> None:
+    """Wait for a worker's end; what it has started may hold its end of the connection for longer."""
+    process.wait()
+    with contextlib.suppress(RuntimeError):  # the loop has ended too
+        loop.call_soon_threadsafe(wire.drain)
 
 
 def _reap(process: subprocess.Popen[bytes]) -> None:

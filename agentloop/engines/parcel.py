@@ -4,14 +4,14 @@ Enters: a plan. Leaves: bytes; in the worker, a workshop that is the driver's, o
 know: seeds, the store, processes.
 
 A recipe is named, and found again there; one that is an object travels by reference, and so do Model
-objects' classes. What stands in the script that was started cannot: it would have to run again.
+objects' classes. What stands in the script that was started cannot: it would have to run again. Model
+objects and what recipes' functions remember are copied: each process has a state of its own.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import BuiltinFunctionType, FunctionType
@@ -21,21 +21,17 @@ from agentloop.config import Settings
 from agentloop.errors import IdentityError, SettingsError
 from agentloop.models.embedded import Address
 from agentloop.models.limits import Limits
+from agentloop.models.scripted import ScriptedModel
 from agentloop.plan import Judged, Plan, Workshop, differing, equip
 from agentloop.recipe import Recipe
 from agentloop.recipes import FoundRecipe, find_recipe
 from agentloop.records import Json
-
-PACKED = (pickle.PickleError, AttributeError, TypeError, RecursionError, ImportError)
-"""What Python raises for what cannot be pickled or found again."""
 
 
 @dataclass(frozen=True)
 class Parcel:
     """What is decided before the first call, as far as walking an item depends on it."""
 
-    path: tuple[str, ...]
-    """Where Python looks for modules."""
     run: str
     recipe: bytes
     settings: bytes
@@ -78,9 +74,13 @@ def limits_of(shop: Workshop) -> dict[str, Limits]:
 def pack(plan: Plan) -> Parcel:
     """Return the parcel of a plan. Raises SettingsError for an object that cannot be sent."""
     named = plan.found.file.is_file()
+    if not named and not plan.found.compiled:
+        raise SettingsError(
+            "`workers`: a graph that stands in no file cannot be sent to another process: name the "
+            "recipe's file, or give the recipe itself where its graph is its own"
+        )
     recipe: str | Recipe = plan.found.ref if named else plan.found.recipe
     return Parcel(
-        path=tuple(sys.path),
         run=plan.run,
         recipe=_packed(recipe, "the recipe", "name it, or its file"),
         settings=_packed(
@@ -95,7 +95,6 @@ def pack(plan: Plan) -> Parcel:
 
 def unpack(parcel: Parcel) -> Workshop:
     """Open a workshop. Raises UserError; IdentityError where it is not the one that was packed."""
-    sys.path[:] = parcel.path
     settings: Settings = _opened(parcel.settings, "a Model object")
     found: FoundRecipe = find_recipe(_opened(parcel.recipe, "the recipe"))
     shop = equip(found, settings, parcel.judged)
@@ -111,9 +110,9 @@ def _packed(value: Any, what: str, way_out: str) -> bytes:
     file = io.BytesIO()
     try:
         _Pickler(file, pickle.HIGHEST_PROTOCOL).dump(value)
-    except PACKED as error:
+    except Exception as error:  # an object's own code may raise anything
         raise SettingsError(
-            f"`workers`: {what} cannot be sent to another process: {error}; {way_out}"
+            f"`workers`: {what} cannot be sent to another process: {_said(error)}; {way_out}"
         ) from error
     return file.getvalue()
 
@@ -121,18 +120,30 @@ def _packed(value: Any, what: str, way_out: str) -> bytes:
 def _opened(data: bytes, what: str) -> Any:
     try:
         return pickle.loads(data)  # noqa: S301  # from the process that started this one
-    except PACKED as error:
+    except Exception as error:
         raise SettingsError(
-            f"`workers`: {what} cannot be opened in another process: {error}"
+            f"`workers`: {what} cannot be opened in another process: {_said(error)}"
         ) from error
+
+
+def _said(error: Exception) -> str:
+    """Return the first line of an error's text; its type's name where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 class _Pickler(pickle.Pickler):
     """Refuses what can only be found again by running the started script a second time."""
 
     def reducer_override(self, value: Any) -> Any:
-        """Raise PicklingError for classes and functions of the script; else leave it to Python."""
+        """Raise PicklingError for classes and functions of the script, and for scripts in order.
+
+        Everything else is left to Python.
+        """
         kinds = (type, FunctionType, BuiltinFunctionType)
         if isinstance(value, kinds) and value.__module__ == "__main__":
             raise pickle.PicklingError(f"`{value.__qualname__}` stands in the script itself")
+        if isinstance(value, ScriptedModel) and value.in_order:
+            raise pickle.PicklingError(
+                f"`{value.name}` answers in order, and each would begin anew: give it a function"
+            )
         return NotImplemented

@@ -9,7 +9,8 @@ in the next one, where the rows that were written of its calls answer again.
 
 Who killed a worker is not known at first: all that it had in its hands may have. Those that had seen it
 before are blamed before others, and an item that has seen it twice is walked without another such
-beside it. So an innocent one is hardly ever blamed three times.
+beside it. So an innocent one is hardly ever blamed three times. Where workers die one after the other
+and no item comes home, it is none of the items: the run ends before it has paid for all of them.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from agentloop.engines import Driver, Task, Walked
+from agentloop.engines import Driver, Task, Walked, items_at_once
 from agentloop.engines.hand import Hand
 from agentloop.engines.parcel import Orders, Place, limits_of, pack
 from agentloop.engines.till import Permits, Till
@@ -95,7 +96,19 @@ class Processes:
         self._permits: dict[str, Permits] = {}
         self._repairs: set[asyncio.Task[None]] = set()
         self._closing = False
-        self.answered = False
+        self._deaths = 0
+        """Workers that died since an item last came home."""
+        self._most_deaths = GUILTY * (count + 1)
+        """As many as an item in each worker's hands is given up for, and one more beside them."""
+        self._error: AgentloopError | None = None
+        """Why nothing can be walked any more."""
+        self._answering: set[str] = set()
+        """The models that have ever answered, each by the first role that asks it."""
+
+    @property
+    def answered(self) -> bool:
+        """Whether a call was ever answered."""
+        return bool(self._answering)
 
     async def start(self, driver: Driver) -> None:
         """Start the workers. Raises UserError where one of them cannot."""
@@ -132,10 +145,14 @@ class Processes:
             await hand.close()
             raise
         bench.hand = hand
+        for role in self._answering:
+            hand.send("heard", role)
         self._assign()
 
     async def walk(self, task: Task) -> Walked:
         """Return what becomes of an item. Raises AgentloopError for what is the run's own."""
+        if self._error is not None:
+            raise self._error
         loop = asyncio.get_running_loop()
         memory = self._driver.journal.memory(task.item)
         job = Job(next(self._numbers), task, memory, loop.create_future())
@@ -177,7 +194,7 @@ class Processes:
             bench
             for bench in self._benches
             if bench.hand is not None
-            and len(bench.jobs) < bench.place.share(self._plan.concurrency)
+            and len(bench.jobs) < bench.place.share(items_at_once(self._plan.concurrency))
             and not (suspect and bench.suspects)
         ]
         return min(free, key=lambda bench: len(bench.jobs), default=None)
@@ -219,27 +236,37 @@ class Processes:
             if bench.hand is not None:
                 bench.hand.send("kept", numbers)
 
-    def _walked(self, bench: Bench, number: int, walked: Walked, answered: bool) -> None:
-        job = self._ended(bench, number, answered)
+    def _walked(self, bench: Bench, number: int, walked: Walked) -> None:
+        self._deaths = 0
+        job = self._ended(bench, number)
         if not job.done.done():
             job.done.set_result(walked)
 
-    def _raised(self, bench: Bench, number: int, error: Exception, answered: bool) -> None:
-        job = self._ended(bench, number, answered)
+    def _raised(self, bench: Bench, number: int, error: Exception) -> None:
+        self._deaths = 0
+        job = self._ended(bench, number)
         if not job.done.done():
             job.done.set_exception(error)
 
     def _left(self, bench: Bench, number: int) -> None:
-        self._ended(bench, number, False)
+        self._ended(bench, number)
 
-    def _ended(self, bench: Bench, number: int, answered: bool) -> Job:
+    def _ended(self, bench: Bench, number: int) -> Job:
         self._commit()
-        self.answered = self.answered or answered
         job = bench.jobs.pop(number)
         job.bench = None
         job.left.set()
         self._assign()
         return job
+
+    def _heard(self, bench: Bench, role: str) -> None:
+        """Let everybody know that a model has answered: all are as patient with it from then on."""
+        if role in self._answering:
+            return
+        self._answering.add(role)
+        for other in self._benches:
+            if other.hand is not None:
+                other.hand.send("heard", role)
 
     def _note(self, bench: Bench, text: str) -> None:
         """Pass a word on, unless another worker has said as much."""
@@ -248,8 +275,9 @@ class Processes:
             self._told[text] += 1
             self._driver.note(text)
 
-    def _fail(self, error: Exception) -> None:
-        """End all that is on its way with an error."""
+    def _fail(self, error: AgentloopError) -> None:
+        """End all that is on its way, and all that is still to come, with an error."""
+        self._error = self._error or error
         for job in self._jobs.values():
             if not job.done.done():
                 job.done.set_exception(error)
@@ -261,7 +289,18 @@ class Processes:
             repair.add_done_callback(self._repairs.discard)
 
     async def _mend(self, bench: Bench) -> None:
-        """Fill the place of a worker that died, and have its items go on."""
+        """Have the items of a worker that died go on, and fill its place."""
+        try:
+            await self._take_over(bench)
+            if self._error is None:
+                await self._refill(bench)
+        except AgentloopError as error:
+            self._fail(error)
+        except Exception as error:
+            self._fail(WorkerError(f"a worker cannot be replaced: {type(error).__name__}: {error}"))
+
+    async def _take_over(self, bench: Bench) -> None:
+        """Have the items of a worker that died wait for another."""
         hand, bench.hand = bench.hand, None
         assert hand is not None
         assert bench.till is not None
@@ -274,16 +313,30 @@ class Processes:
         how = await hand.ended()
         self._blame(jobs, how)
         again = [job for job in jobs if not job.done.done()]
+        self._waiting.extendleft(reversed(again))
+        self._deaths += 1
+        if self._deaths > self._most_deaths:
+            raise WorkerError(
+                f"{self._deaths} workers died one after the other, and no item came home between "
+                f"them; the last {how}"
+            )
         self._driver.note(
             f"{hand.name} {how}: another takes its place, and what it had in hand ({len(again)}) "
             "goes on from the journal"
         )
-        self._waiting.extendleft(reversed(again))
+
+    async def _refill(self, bench: Bench) -> None:
+        """Fill the place of a worker that died; where nobody can, others go on. Raises for the last."""
         try:
             await self._fill(bench)
         except Exception as error:
-            told = error if isinstance(error, AgentloopError) else WorkerError(str(error))
-            self._fail(told)
+            self._benches.remove(bench)
+            if not self._benches:
+                raise
+            self._driver.note(
+                f"worker {bench.place.number + 1} stays away, and what is left of them goes on: {error}"
+            )
+            self._assign()
 
     def _blame(self, jobs: Sequence[Job], how: str) -> None:
         """Count a death for those that have seen most; give up what has seen too many."""

@@ -10,6 +10,7 @@ then a pickled list.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import pickle
 import socket
 import struct
@@ -19,6 +20,7 @@ from typing import Any
 Message = tuple[Any, ...]
 """Its first part names its kind."""
 HEAD = struct.Struct(">Q")
+CHUNK = 2**18  # bytes that are read at once
 
 
 class Wire(asyncio.Protocol):
@@ -28,6 +30,7 @@ class Wire(asyncio.Protocol):
         self._received = received
         self._lost = lost
         self._transport: asyncio.Transport | None = None
+        self._end: socket.socket | None = None
         self._in = bytearray()
         self._out: list[Message] = []
 
@@ -39,6 +42,7 @@ class Wire(asyncio.Protocol):
         end.setblocking(False)
         loop = asyncio.get_running_loop()
         _, wire = await loop.create_connection(lambda: cls(received, lost), sock=end)
+        wire._end = end
         return wire
 
     def send(self, *message: Any) -> None:
@@ -59,6 +63,22 @@ class Wire(asyncio.Protocol):
         self.flush()
         if self._transport is not None:
             self._transport.close()
+
+    def drain(self) -> None:
+        """Take what has come and end the connection: who was there is gone, whoever else may hold it."""
+        if self._transport is None:
+            return
+        try:
+            while data := self._rest():
+                self.data_received(data)
+        finally:
+            self._transport.abort()
+
+    def _rest(self) -> bytes:
+        """Return more of what has come; nothing once there is no more, or the socket is closed."""
+        with contextlib.suppress(OSError):
+            return self._end.recv(CHUNK) if self._end is not None else b""
+        return b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take note that it stands."""

@@ -1,8 +1,8 @@
 """A worker: a process that walks the items that it is given, and keeps nothing.
 
-Enters: `python -m agentloop.engines.worker FD`, the number of a connected socket; a parcel, then tasks.
-Leaves: what became of them; the end of stdin (who drives has closed it, or died) ends the process.
-Refuses to know: seeds, the store, the door.
+Enters: the number of a connected socket, and that of the process which drives; a parcel, then tasks.
+Leaves: what became of each, in one message; the end of stdin (who drives has closed it, or died) ends
+it. Refuses to know: seeds, the store, the door.
 
 Ctrl-C is the driver's: it winds up and tells its workers what to leave.
 """
@@ -10,6 +10,7 @@ Ctrl-C is the driver's: it winds up and tells its workers what to leave.
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
 import pickle
 import signal
@@ -17,6 +18,8 @@ import socket
 import sys
 import threading
 import traceback
+from functools import partial
+from typing import Any
 
 from agentloop.checks import share_cores
 from agentloop.collecting import seldom_collecting
@@ -32,6 +35,8 @@ from agentloop.models.rate import UNLIMITED
 from agentloop.store.files import encoded
 from agentloop.store.journal import Memory
 
+PR_SET_PDEATHSIG = 1  # from linux/prctl.h
+
 
 class Worker:
     """Walks items for a driver."""
@@ -39,17 +44,19 @@ class Worker:
     def __init__(self, wire: Wire, orders: Orders):
         """Open a workshop. Raises UserError."""
         self._wire = wire
-        self._shop = shop = unpack(orders.parcel)
+        shop = unpack(orders.parcel)
         self._questions = Questions(wire)
         self._journal = RemoteJournal(orders.parcel.run, self._questions)
         bank = RemoteBank(self._questions) if orders.budget else None
         self._walker = Walker(shop, orders.parcel.run, self._journal, bank)
-        self._walks: dict[int, asyncio.Task[None]] = {}
+        self._walks: dict[int, asyncio.Task[tuple[str, Any]]] = {}
+        self._limits = limits_of(shop)
         self._paces: dict[str, LeasedPace] = {}
         for endpoint in set(shop.endpoints.values()):
             endpoint.note = endpoint.limits.note = self._note
-        for role, limits in limits_of(shop).items():
+        for role, limits in self._limits.items():
             self._take_share(role, limits, orders)
+            limits.on_answer = partial(wire.send, "heard", role)
         share_cores(orders.place.among)
 
     def _take_share(self, role: str, limits: Limits, orders: Orders) -> None:
@@ -72,24 +79,29 @@ class Worker:
     def walk(self, number: int, task: Task, memory: Memory | None, lines: list[bytes]) -> None:
         """Begin with an item, of which so much is known."""
         self._journal.remember(task.item, memory, lines)
-        walk = asyncio.create_task(self._walk(number, task))
-        self._walks[number] = walk
+        walk = self._walks[number] = asyncio.create_task(self._walk(task))
+        walk.add_done_callback(partial(self._ended, number, task.item))
 
-    async def _walk(self, number: int, task: Task) -> None:
+    async def _walk(self, task: Task) -> tuple[str, Any]:
+        """Return what is to be said of an item."""
         try:
-            walked = await self._walker.walk(task)
-        except asyncio.CancelledError:
-            self._wire.send("left", number)
+            return "walked", _slim(await self._walker.walk(task))
         except AgentloopError as error:
-            self._wire.send("raised", number, portable(error), self.answered)
-        except BaseException:
-            bug = RuntimeError(f"in a worker process:\n{traceback.format_exc()}")
-            self._wire.send("raised", number, bug, self.answered)
+            return "raised", portable(error)
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and _is_left():
+                raise
+            return "raised", bug(error)
+
+    def _ended(self, number: int, item: str, walk: asyncio.Task[tuple[str, Any]]) -> None:
+        """Say what became of an item, be it that it was left before it began."""
+        self._journal.forget(item)
+        del self._walks[number]
+        if walk.cancelled():
+            self._wire.send("left", number)
         else:
-            self._wire.send("walked", number, _slim(walked), self.answered)
-        finally:
-            self._journal.forget(task.item)
-            del self._walks[number]
+            kind, what = walk.result()
+            self._wire.send(kind, number, what)
 
     def leave(self, number: int) -> None:
         """Stop on the way, if it still is."""
@@ -109,17 +121,22 @@ class Worker:
         """Use leave to send a request."""
         self._paces[role].granted(Permit(number, tokens))
 
-    @property
-    def answered(self) -> bool:
-        """Whether a call was ever answered."""
-        return any(endpoint.limits.answered for endpoint in self._shop.endpoints.values())
+    def heard(self, role: str) -> None:
+        """Be as patient with a model as with one that has answered here."""
+        self._limits[role].hear()
 
     async def close(self) -> None:
         """Stop all walks, and let go of connections."""
         for walk in list(self._walks.values()):
             walk.cancel()
-        for limits in limits_of(self._shop).values():
+        for limits in self._limits.values():
             await limits.model.aclose()
+
+
+def _is_left() -> bool:
+    """Whether the driver wants no more of this walk; a recipe may cancel itself."""
+    walk = asyncio.current_task()
+    return walk is not None and walk.cancelling() > 0
 
 
 def _slim(walked: Walked) -> Walked:
@@ -139,11 +156,18 @@ def portable(error: AgentloopError) -> AgentloopError:
     return plain
 
 
+def bug(error: BaseException) -> RuntimeError:
+    """Return an error that nobody expected, as one that survives the way home: the gist comes first."""
+    trace = "".join(traceback.format_exception(error))
+    return RuntimeError(f"{type(error).__name__}: {error}, in a worker process:\n{trace}")
+
+
 class Post:
     """What comes over the wire, handed to the worker once there is one."""
 
     def __init__(self) -> None:
-        self.orders: asyncio.Future[Orders] = asyncio.get_running_loop().create_future()
+        self.orders: asyncio.Future[Orders | None] = asyncio.get_running_loop().create_future()
+        """None where the connection ended before any came."""
         self.ended = asyncio.Event()
         self.worker: Worker | None = None
 
@@ -157,56 +181,66 @@ class Post:
         else:
             getattr(self.worker, kind)(*parts)
 
+    def lost(self) -> None:
+        """Take note that nothing more will come."""
+        self.ended.set()
+        if not self.orders.done():
+            self.orders.set_result(None)
 
-async def serve(end: socket.socket) -> None:
-    """Walk what comes until the other end has had enough."""
+
+async def serve(end: socket.socket) -> int:
+    """Walk what comes until the other end has had enough; return the process's exit code."""
     from langsmith import tracing_context
 
     post = Post()
-    wire = await Wire.over(end, post.received, post.ended.set)
+    wire = await Wire.over(end, post.received, post.lost)
     orders = await post.orders
+    if orders is None:
+        return 1
     try:
         post.worker = Worker(wire, orders)
     except Exception as error:
-        wire.send("refused", portable(error) if isinstance(error, AgentloopError) else _bug())
+        wire.send("refused", portable(error) if isinstance(error, AgentloopError) else bug(error))
         wire.close()
-        return
+        return 0
     with seldom_collecting(), tracing_context(enabled=False):
         wire.send("ready")
         await post.ended.wait()
         await post.worker.close()
     wire.close()
+    return 0
 
 
-def _bug() -> RuntimeError:
-    return RuntimeError(f"in a worker process:\n{traceback.format_exc()}")
+def _end_with_driver(driver: int) -> None:
+    """End at once when the driver does, whatever this process is busy with.
+
+    The thread waits in vain while C code holds Python's lock. Linux needs no thread: it kills a process
+    when the thread that has started it ends, and that is the one whose event loop drives.
+    """
+    threading.Thread(target=_end_with_stdin, daemon=True).start()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != driver:
+            os._exit(1)
 
 
-def _end_with_driver() -> None:
-    """End at once when stdin does, whatever the main thread is busy with."""
+def _end_with_stdin() -> None:
     while os.read(0, 4096):
         pass
     os._exit(1)
 
 
-def main() -> None:
-    """Serve one connection."""
+def main(descriptor: int, driver: int) -> None:
+    """Serve one connection of the process that drives."""
+    os.set_inheritable(descriptor, False)  # what it starts has no say in it
     os.dup2(2, 1)  # the driver's stdout is for data
-    _, _, path = os.environ.pop("PYTHONPATH").partition(os.pathsep)
-    os.environ |= (
-        {"PYTHONPATH": path} if path else {}
-    )  # what it starts is not to find more than the driver
-    threading.Thread(target=_end_with_driver, daemon=True).start()
+    _end_with_driver(driver)
     for number in (
         signal.SIGINT,
         signal.SIGTERM,
     ):  # not SIG_IGN, which programs it starts would inherit
         signal.signal(number, lambda *_: None)
-    asyncio.run(serve(socket.socket(fileno=int(sys.argv[1]))))
+    code = asyncio.run(serve(socket.socket(fileno=descriptor)))
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)  # what a recipe has left behind, a thread say, keeps nobody waiting
-
-
-if __name__ == "__main__":
-    main()
+    os._exit(code)  # what a recipe has left behind, a thread say, keeps nobody waiting

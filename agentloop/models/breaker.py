@@ -60,6 +60,10 @@ class Breaker:
         """Seconds of silence that are waited for; fewer where nobody ever answered."""
         return self._first if self._heard is None else self._later
 
+    def hear(self) -> None:
+        """Take note that somebody has listened before."""
+        self._heard = -inf if self._heard is None else self._heard
+
     def delay(self, now: float) -> float:
         """Return the seconds until a call may go: as a probe while nobody listens."""
         if not self.away:

@@ -194,6 +194,8 @@ class Limits:
         self._told = False
         self.answered = False
         """Whether a call was ever answered, be it that it was refused for what it asks."""
+        self.on_answer: Callable[[], None] = lambda: None
+        """Called with the first answer."""
 
     def share(self, concurrency: int, pace: Pacing | None = None) -> None:
         """Begin anew with so many calls at once, and a pace that is kept elsewhere; before any call."""
@@ -202,6 +204,11 @@ class Limits:
         self._width = Width(concurrency)
         self._breaker = Breaker(min(FIRST_PATIENCE, self._patience), self._patience)
         self._gate = Gate(self._width, self._pace, self._breaker)
+
+    def hear(self) -> None:
+        """Take note that a call was answered elsewhere."""
+        self.answered = True
+        self._breaker.hear()
 
     def look_again(self) -> None:
         """Let in whoever may go by now: the pace has allowed more, unasked."""
@@ -233,6 +240,9 @@ class Limits:
                 self._answered(turn, tokens=0)
                 error.tries = turn.tries
                 raise
+            except BaseException:  # it may have been heard
+                self._pace.settle(turn.booking, turn.tokens)
+                raise
             else:
                 took = reply.usage.prompt_tokens + reply.usage.completion_tokens
                 now = self._answered(turn, tokens=took or None)
@@ -249,9 +259,10 @@ class Limits:
         """Take note of an answer, and of the tokens it took where they are known; return the time."""
         now = asyncio.get_running_loop().time()
         turn.tries += 1
-        self.answered = True
-        if tokens is not None:
-            self._pace.settle(turn.booking, tokens)
+        if not self.answered:
+            self.answered = True
+            self.on_answer()
+        self._pace.settle(turn.booking, turn.tokens if tokens is None else tokens)
         if self._breaker.answered(turn.probe, now) and self._where:
             self.note(f"{self._where} answers again")
             self._where = ""
@@ -301,6 +312,7 @@ class Limits:
         """Return the seconds that a call waits which failed."""
         now = asyncio.get_running_loop().time()
         turn.tries += 1
+        self._pace.settle(turn.booking, turn.tokens)
         fresh = turn.tries == 1
         silence = self._breaker.failed(turn.probe, turn.sent, now, fresh, self._width.calls)
         if silence is not None:  # nobody is served: it is hardly this call's fault

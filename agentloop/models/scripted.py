@@ -20,13 +20,18 @@ Script = Callable[[Request], "str | Reply | Exception"] | Iterable["str | Reply 
 
 
 class ScriptedModel:
-    """Answers from a list or a callable; an exception in the script is raised."""
+    """Answers from a list or a callable; an exception in the script is raised.
+
+    Worker processes have copies of it, each with a state of its own: a list is refused there.
+    """
 
     def __init__(self, script: Script, *, name: str = "scripted/model", price: Price | None = FREE):
         self.name = name
         self.identity: Json = {"model": name, "endpoint": None}
         self.price = price
         self.requests: list[Request] = []
+        self.in_order = not callable(script)
+        """Whether its answers are a list, each given once."""
         self._answer = script if callable(script) else _in_order(iter(script))
 
     async def complete(self, request: Request, structured: Structured) -> Reply:

@@ -144,6 +144,26 @@ class Echo:
     async def aclose(self) -> None: ...
 
 
+class Shut(Echo):
+    """A model whose own code refuses to be sent."""
+
+    def __init__(self, error: Exception):
+        self._error = error
+
+    def __reduce__(self) -> Any:
+        raise self._error
+
+
+class Jammed(Echo):
+    """A model that nobody can open elsewhere."""
+
+    def __init__(self) -> None:
+        self.address = "here"
+
+    def __setstate__(self, state: Any) -> None:
+        raise ValueError("no server here")
+
+
 class QA(al.Candidate):
     question: str
     answer: str

@@ -209,13 +209,14 @@ class TestLimits:
         assert len(at) == run.counts["requests"] == 60
         assert at[-1] - at[0] >= (60 - per_second) / per_second - 0.2
 
+    @pytest.mark.parametrize("width", [5, 12], ids=["one call an item", "items run ahead"])
     def test_the_width_is_divided_and_never_passed(
-        self, tmp_path: Path, engine: dict[str, Any]
+        self, tmp_path: Path, engine: dict[str, Any], width: int
     ) -> None:
-        with Gathering(agent(), 5) as server:
+        with Gathering(agent(), width) as server:
             recipe = write_graph(tmp_path)
-            run = play(recipe, server.url, engine, seeds=seeds(30), concurrency=5)
-            assert server.peak == 5
+            run = play(recipe, server.url, engine, seeds=seeds(30), concurrency=width)
+            assert server.peak == width
         assert run.counts["accepted"] == 30
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -18,6 +19,7 @@ from aiohttp import web
 import agentloop as al
 from agentloop.engines.hand import told
 from agentloop.errors import IdentityError, RecipeError, SettingsError, WorkerError
+from agentloop.recipes import FoundRecipe
 from agentloop.records import Event
 from agentloop.store import Store
 from tests.builders import GRAPH, agent, calls_of, command, python, said_by, serving, write_graph
@@ -62,10 +64,9 @@ ALWAYS = """
 def may_die():
     return True
 """
-IN_A_WORKER = """
-import os, sys
-main = getattr(sys.modules["__main__"], "__spec__", None)
-if main is not None and main.name == "agentloop.engines.worker":
+IN_A_WORKER = f"""
+import os
+if os.getpid() != {os.getpid()}:
 """
 
 
@@ -133,6 +134,48 @@ class TestDeath:
         counts = run.counts
         assert counts["accepted"] == 12
         assert counts["cost_usd"] <= paid <= counts["cost_usd"] + counts["unsettled_usd"] + 1e-9
+
+    def test_what_a_worker_has_started_does_not_hide_its_death(self, tmp_path: Path) -> None:
+        """A fork holds the worker's end of the connection until the run is over."""
+        fork = """
+def may_die():
+    reading = os.open(Path(__file__).with_name("until"), os.O_RDONLY | os.O_NONBLOCK)
+    once = first_time()
+    if once and os.fork() == 0:
+        os.set_blocking(reading, True)
+        os.read(reading, 1)
+        os._exit(0)
+    return once
+"""
+        recipe = write_graph(tmp_path, DEADLY + ONCE.replace("may_die", "first_time") + fork)
+        os.mkfifo(tmp_path / "until")
+        with serving(agent()) as server, (tmp_path / "until").open("r+b", 0):
+            run = play(str(recipe), tmp_path, model="openai/x", base_url=server.url, max_seconds=60)
+        assert (run.counts["accepted"], run.stopped_by) == (12, "seeds")
+
+    @pytest.mark.skipif(sys.platform != "linux", reason="Linux ends it, and nobody else does")
+    def test_a_worker_that_holds_pythons_lock_ends_with_the_driver(self, tmp_path: Path) -> None:
+        stuck = """
+def may_die():
+    with Path(__file__).with_name("stuck").open("w") as file:
+        file.write(str(os.getpid()))
+    __import__("re").match("(a+)+$", 60 * "a" + "b")
+"""
+        recipe, rows = write_graph(tmp_path, DEADLY + stuck), tmp_path / "seeds.jsonl"
+        rows.write_text("".join(json.dumps(seed) + "\n" for seed in seeds(6)))
+        os.mkfifo(tmp_path / "stuck")
+        line = ["run", str(recipe), "--seeds", str(rows), "--store", "qa.duckdb"]
+        with serving(agent()) as server:
+            line += ["--model", "openai/x", "--base-url", server.url, "--workers", "2"]
+            process = command(*line, cwd=tmp_path)
+            worker = int((tmp_path / "stuck").read_text())
+            process.kill()
+            process.communicate()
+        try:
+            assert ends(worker)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(worker, signal.SIGKILL)
 
     def test_the_driver_is_killed_and_nothing_is_left_of_its_workers(self, tmp_path: Path) -> None:
         wide, items = 8, 60
@@ -208,6 +251,27 @@ class TestStart:
     def test_a_worker_that_dies_at_its_start_is_one_error(self, tmp_path: Path) -> None:
         self.refused(tmp_path, "    os._exit(7)\n", "does not start: it ended with exit code 7")
 
+    def test_workers_find_modules_in_the_order_that_the_driver_does(self, tmp_path: Path) -> None:
+        """Beside an installed agentloop may lie a backport that nobody needs any more."""
+        home, site = Path(al.__file__).parent.parent, tmp_path / "site"
+        site.mkdir()
+        for name in ("agentloop", "graphs", "prompts", "tests"):
+            (site / name).symlink_to(home / name)
+        (site / "uuid.py").write_text("raise SyntaxError('an old backport')\n")
+        recipe = write_graph(tmp_path)
+        script = (
+            "import sys\n"
+            "sys.path = [p for p in sys.path if p not in ('', sys.argv[1])] + [sys.argv[2]]\n"
+            "import agentloop as al\n"
+            "assert al.__file__.startswith(sys.argv[2])\n"
+            "from tests.engines.test_processes import play, Path\n"
+            "run = play(sys.argv[3], Path(sys.argv[4]), model='openai/x', base_url=sys.argv[5])\n"
+            "print(run.counts['accepted'])\n"
+        )
+        with serving(agent()) as server:
+            process = python(script, home, site, recipe, tmp_path, server.url, cwd=tmp_path)
+            assert work.ended(process) == (0, "12\n", "")
+
     def test_there_are_no_more_workers_than_calls_at_once(self, tmp_path: Path) -> None:
         heard: list[Event] = []
         model = al.ScriptedModel(said)
@@ -252,13 +316,36 @@ class TestObjects:
             assert server.requests == 6
         assert (run.counts["accepted"], len(started)) == (3, 1)
 
-    def test_a_model_that_cannot_be_sent_is_refused(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize(
+        ("model", "why"),
+        [
+            pytest.param(agent(), "cannot be sent", id="of a function in a function"),
+            pytest.param(
+                acting.Shut(ValueError("two\nlines")), "cannot be sent.*: two;", id="own code fails"
+            ),
+            pytest.param(
+                acting.Shut(RuntimeError()), "cannot be sent.*: RuntimeError", id="no word"
+            ),
+            pytest.param(acting.Jammed(), "cannot be opened.*: no server here", id="opens nowhere"),
+            pytest.param(
+                al.ScriptedModel(["one", "two"]), "`scripted/model` answers in order", id="in order"
+            ),
+        ],
+    )
+    def test_a_model_that_cannot_be_sent_is_refused(
+        self, tmp_path: Path, model: Any, why: str
+    ) -> None:
         recipe = str(write_graph(tmp_path))
-        with pytest.raises(
-            SettingsError, match=r"`workers`: a Model object cannot be sent"
-        ) as caught:
-            play(recipe, tmp_path, model=agent())
+        with pytest.raises(SettingsError, match=f"`workers`: a Model object .*{why}") as caught:
+            play(recipe, tmp_path, model=model)
         assert "\n" not in str(caught.value)
+        assert not (tmp_path / "qa.duckdb").exists()
+
+    def test_a_graph_of_ones_own_that_stands_in_no_file_is_refused(self, tmp_path: Path) -> None:
+        recipe = acting.recipe_at(tmp_path)
+        found = FoundRecipe(recipe, recipe.compile(), "mine", Path())
+        with pytest.raises(SettingsError, match="a graph that stands in no file"):
+            play(found, tmp_path, model=al.ScriptedModel(gladly))
         assert not (tmp_path / "qa.duckdb").exists()
 
     def test_what_stands_in_the_script_itself_is_refused(self, tmp_path: Path) -> None:

@@ -6,12 +6,14 @@ import asyncio
 import pickle
 import socket
 from math import inf
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agentloop.engines.hand import Hand
 from agentloop.engines.parcel import Place
 from agentloop.engines.remote import LeasedPace, Permit, Questions, RemoteBank, RemoteJournal
 from agentloop.engines.wire import HEAD, Message, Wire
@@ -23,10 +25,11 @@ from agentloop.errors import (
     StoreError,
     TransientError,
 )
-from agentloop.models.base import Call, CallKey, Reply
+from agentloop.models.base import Call, CallKey, Reply, Request, Structured
 from agentloop.models.limits import Limits
 from agentloop.models.scripted import ScriptedModel
 from tests.models.asking import PLAIN
+from tests.models.test_limits import play
 
 CALL = Call("item", CallKey("critic"), "digest", "m")
 
@@ -111,6 +114,55 @@ class TestLease:
         used = [(message[2], message[4]) for message in sent if message[0] == "paced"]
         assert used == [(0, True), (1, True), (2, True)]
 
+    @pytest.mark.parametrize("tokens", [0, 40])
+    def test_leave_comes_home_however_its_call_ends(self, tokens: int) -> None:
+        """An answer that says no usage, a failure, a call that is cut off: booked as was thought."""
+        heard = asyncio.Event()
+
+        class Model(ScriptedModel):
+            async def complete(self, request: Request, structured: Structured) -> Reply:
+                if not self.requests:
+                    return await super().complete(request, structured)
+                heard.set()
+                return await asyncio.Future()
+
+        async def work() -> list[Message]:
+            line, limited = Line(), Limits(Model([Reply("yes")]), 4)
+            pace = LeasedPace(line, "critic", counts_tokens=bool(tokens))
+            pace.estimate = lambda request: tokens  # type: ignore[method-assign]
+            limited.share(4, pace)
+            pace.wake = limited.look_again
+            for number in range(2):
+                call = asyncio.create_task(limited.complete(PLAIN, "prompt"))
+                await turn()
+                pace.granted(Permit(number, tokens))
+                if number == 0:
+                    await call
+            await heard.wait()
+            call.cancel()
+            await asyncio.wait([call])
+            return line.sent
+
+        sent = [message[2:] for message in asyncio.run(work()) if message[0] == "paced"]
+        assert sent == [(0, tokens, True), (1, tokens, True)]
+
+    def test_a_failure_gives_its_leave_back_before_the_next_try(self) -> None:
+        async def work() -> list[Message]:
+            line, limited = Line(), Limits(ScriptedModel([TransientError("broken"), "yes"]), 4)
+            pace = LeasedPace(line, "critic", counts_tokens=False)
+            limited.share(4, pace)
+            pace.wake = limited.look_again
+            call = asyncio.create_task(limited.complete(PLAIN, "prompt"))
+            for number in range(2):
+                await asyncio.sleep(2)  # on a clock that jumps
+                pace.granted(Permit(number, 0))
+            await call
+            return line.sent
+
+        sent, _ = play(work)
+        assert isinstance(sent, list)
+        assert [message[2] for message in sent if message[0] == "paced"] == [0, 1]
+
     def test_leave_that_nobody_can_use_goes_back(self) -> None:
         line = Line()
         pace = LeasedPace(line, "critic", counts_tokens=True)
@@ -136,6 +188,34 @@ class Odd(MalformedReply):
 
     def __init__(self, one: str, other: str):
         super().__init__(f"{one} {other}")
+
+
+def test_a_worker_that_nobody_waits_for_any_more_may_be_ready_or_refuse() -> None:
+    async def work() -> None:
+        hand = Hand(SimpleNamespace(place=Place(0, 2)), lambda _: None, lambda: None)  # type: ignore[arg-type]
+        hand._ready.cancel()
+        hand._take(("ready",))
+        hand._take(("refused", StoreError("x")))
+
+    asyncio.run(work())
+
+
+def test_what_has_come_is_heard_before_the_end_although_another_holds_the_socket() -> None:
+    async def work() -> list[Message]:
+        got: list[Message] = []
+        ended = asyncio.Event()
+        ours, theirs = socket.socketpair()
+        with theirs:
+            wire = await Wire.over(ours, got.append, ended.set)
+            frame = pickle.dumps([("last", "word")])
+            theirs.sendall(HEAD.pack(len(frame)) + frame)
+            wire.drain()
+            assert got == [("last", "word")]
+            await ended.wait()
+            wire.drain()
+        return got
+
+    assert asyncio.run(work()) == [("last", "word")]
 
 
 def test_errors_come_home_as_what_they_are() -> None:

@@ -86,6 +86,28 @@ def test_an_endpoint_that_has_answered_gets_more_patience(
     assert patience <= seconds + 1e-3 <= patience + 1
 
 
+def test_an_endpoint_that_has_answered_elsewhere_gets_more_patience() -> None:
+    limited = Limits(ScriptedModel([GONE] * 999), 1, patience=40.0)
+    limited.hear()
+    error, seconds = play(lambda: limited.complete(PLAIN, "prompt"))
+    assert isinstance(error, UnreachableError)
+    assert 40.0 <= seconds + 1e-3 <= 41.0
+
+
+def test_the_first_answer_is_told_once() -> None:
+    told: list[int] = []
+    limited = Limits(ScriptedModel([RefusedRequest("no"), "hello"]), 1)
+    limited.on_answer = lambda: told.append(len(told))
+
+    async def twice() -> Reply:
+        with contextlib.suppress(RefusedRequest):
+            await limited.complete(PLAIN, "prompt")
+        return await limited.complete(PLAIN, "prompt")
+
+    play(twice)
+    assert told == [0]
+
+
 def test_patience_is_for_one_silence_and_not_for_all_of_them() -> None:
     """A server that is away for 250 s three times, and once for longer."""
     silences = [(start, start + 250) for start in (100.0, 400.0, 700.0)] + [(1000.0, 2000.0)]

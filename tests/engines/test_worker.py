@@ -1,0 +1,109 @@
+"""A worker, item by item: whatever becomes of one, the driver hears of it once."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from agentloop.engines import Task, Walked
+from agentloop.engines.parcel import Place
+from agentloop.engines.wire import HEAD, Message
+from agentloop.engines.worker import Worker, serve
+from agentloop.errors import StoreError
+from agentloop.records import Verdict
+from tests.engines.test_remote import Line
+
+TASK = Task("an item", 0, {}, {}, 0)
+DROPPED = Verdict(verdict="rejected", reason="filtered")
+Walk = Callable[[Task], Coroutine[Any, Any, Walked]]
+Hear = Callable[[Walk], list[Message]]
+
+
+@pytest.fixture
+def hear(monkeypatch: pytest.MonkeyPatch) -> Hear:
+    """Let an item be walked in some way; return what is said of it. It may be left at once."""
+    shop = SimpleNamespace(endpoints={})
+    orders: Any = SimpleNamespace(
+        parcel=SimpleNamespace(run="r"), budget=False, place=Place(0, 2), served={}
+    )
+    monkeypatch.setattr("agentloop.engines.worker.unpack", lambda _: shop)
+    monkeypatch.setattr("agentloop.engines.worker.share_cores", lambda _: None)
+
+    async def work(walk: Walk, left: bool) -> list[Message]:
+        monkeypatch.setattr(
+            "agentloop.engines.worker.Walker", lambda *_: SimpleNamespace(walk=walk)
+        )
+        line = Line()
+        worker = Worker(line, orders)
+        worker.walk(7, TASK, None, [])
+        if left:
+            worker.leave(7)
+        walks = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.wait(walks)
+        await asyncio.sleep(0)
+        return line.sent
+
+    return lambda walk, left=False: asyncio.run(work(walk, left))  # type: ignore[misc]
+
+
+def ends_with(result: Walked | BaseException) -> Walk:
+    async def walk(task: Task) -> Walked:
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    return walk
+
+
+def test_an_item_that_is_walked_comes_home(hear: Hear) -> None:
+    ((kind, number, walked, *_),) = hear(ends_with(Walked(DROPPED)))
+    assert (kind, number, walked.verdict) == ("walked", 7, DROPPED)
+
+
+@pytest.mark.parametrize(
+    ("result", "told"),
+    [
+        pytest.param(StoreError("full"), "full", id="the run's own"),
+        pytest.param(
+            Walked(DROPPED, None, [("attempts", {"n": 2**70})]),
+            "TypeError: Integer exceeds 64-bit range, in a worker process:\n",
+            id="rows that nobody can write",
+        ),
+        pytest.param(
+            SystemExit("no more"),
+            "SystemExit: no more, in a worker process:\nTraceback",
+            id="a recipe that leaves",
+        ),
+        pytest.param(
+            asyncio.CancelledError(),
+            "CancelledError: , in a worker process:\n",
+            id="a recipe that cancels itself",
+        ),
+    ],
+)
+def test_an_error_comes_home_and_its_gist_comes_first(
+    hear: Hear, result: Walked | BaseException, told: str
+) -> None:
+    ((kind, number, error, *_),) = hear(ends_with(result))
+    assert (kind, number) == ("raised", 7)
+    assert str(error).startswith(told)
+
+
+def test_an_item_that_is_left_before_it_began_is_reported(hear: Hear) -> None:
+    assert hear(ends_with(Walked(DROPPED)), left=True) == [("left", 7)]  # type: ignore[call-arg]
+
+
+def test_a_worker_whose_orders_cannot_be_read_waits_for_no_others() -> None:
+    async def work() -> int:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)
+        ours, theirs = socket.socketpair()
+        with ours:
+            ours.sendall(HEAD.pack(4) + b"what")
+            return await asyncio.wait_for(serve(theirs), 60)
+
+    assert asyncio.run(work()) == 1
