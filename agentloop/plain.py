@@ -17,6 +17,11 @@ def plain(text: object, size: int | None = None) -> str:
     return line if size is None or len(line) <= size else line[: size - 1] + "…"
 
 
+def harmless(text: str) -> str:
+    """Return text with its lines and spaces as they are, and controls written out as by `plain`."""
+    return "".join(_visible(c) for c in text)
+
+
 def _visible(character: str) -> str:
     if character in _SHOWN or unicodedata.category(character) not in ("Cc", "Cf", "Cs", "Co"):
         return character

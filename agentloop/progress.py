@@ -8,100 +8,34 @@ from __future__ import annotations
 
 import sys
 import time
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 import orjson
 
 from agentloop.plain import plain
+from agentloop.tally import (
+    LIGHTS,
+    STYLES,
+    Score,
+    Tally,
+    bar,
+    clock,
+    reasons_told,
+    scores_told,
+    spent,
+    summary,
+)
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.text import Text
 
-    from agentloop.models.base import Reply
-    from agentloop.records import Event, Json
+    from agentloop.records import Event
 
 PLAIN_SECONDS = 20.0
 REFRESH = 4  # times a second
-
-
-@dataclass
-class Tally:
-    """What a run has counted so far; the runner writes it, views read it."""
-
-    run: str = ""
-    recipe: str = ""
-    target: int | None = None
-    """Accepted items asked for, else items to settle."""
-    target_kind: str = "items"
-    verdicts: Counter[str] = field(default_factory=Counter)
-    reasons: Counter[str] = field(default_factory=Counter)
-    calls: int = 0
-    requests: int = 0
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost_usd: float | None = 0.0
-    in_flight: int = 0
-    started: float = field(default_factory=time.monotonic)
-    before: int = 0
-    """Items settled, or accepted, by earlier sessions."""
-    session_calls: int = 0
-
-    @property
-    def settled(self) -> int:
-        """Items with a verdict."""
-        return self.verdicts.total()
-
-    @property
-    def done(self) -> int:
-        """How much of the target is reached."""
-        return self.verdicts["accepted"] if self.target_kind == "accepted" else self.settled
-
-    @property
-    def seconds(self) -> float:
-        """Seconds of this session."""
-        return time.monotonic() - self.started
-
-    @property
-    def eta(self) -> float | None:
-        """Seconds to the target at this session's pace; None while unknown."""
-        made = self.done - self.before
-        if self.target is None or made <= 0:
-            return None
-        return self.seconds / made * max(0, self.target - self.done)
-
-    def note_call(self, reply: Reply | None, tries: int, *, booked: bool) -> None:
-        """Count a call; `booked`: a budget has booked what an endpoint does not say."""
-        self.requests += tries
-        if reply is None:
-            return
-        self.calls += 1
-        self.session_calls += 1
-        self.prompt_tokens += reply.usage.prompt_tokens
-        self.completion_tokens += reply.usage.completion_tokens
-        if self.cost_usd is not None:
-            cost = 0.0 if booked and reply.cost_usd is None else reply.cost_usd
-            self.cost_usd = None if cost is None else self.cost_usd + cost
-
-    def as_dict(self) -> Json:
-        """Return the counts as JSON values."""
-        return {
-            "run": self.run,
-            **{
-                name: self.verdicts[name]
-                for name in ("accepted", "rejected", "ungradable", "failed")
-            },
-            "target": self.target,
-            "in_flight": self.in_flight,
-            "calls": self.calls,
-            "requests": self.requests,
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-            "cost_usd": self.cost_usd,
-            "seconds": round(self.seconds, 3),
-        }
+REASONS = 3  # why variety is not green, of which so many are shown
 
 
 class Progress(Protocol):
@@ -209,7 +143,7 @@ class RichView(Silent):
     def event(self, event: Event) -> None:
         """Print notes above the view; counts are drawn by the clock."""
         if event.kind in ("note", "started"):
-            self._console.print(plain(event.data.get("text", "")), style="dim", markup=False)
+            self._console.print(_faint(plain(event.data.get("text", ""))))
 
     def stop(self) -> None:
         """Draw the last state and leave it on the screen."""
@@ -217,71 +151,84 @@ class RichView(Silent):
 
     def _render(self) -> RenderableType:
         from rich.console import Group
+
+        tally = self._tally
+        lines = [self._head(), _verdicts(tally)]
+        lines += [_faint(reasons_told(tally.reasons, 5))] if tally.reasons else []
+        scores = list(tally.scores)  # a copy: this is another thread than that which counts
+        lines += [_scores(scores)] if scores else []
+        lines += [
+            _work(tally),
+            _faint(f"{spent(tally.cost_usd, tally.budget_usd)} · {_tokens(tally)}"),
+        ]
+        return Group(*lines, *_variety(tally))
+
+    def _head(self) -> RenderableType:
+        """How far it is: of the target, in time."""
         from rich.progress_bar import ProgressBar
         from rich.table import Table
         from rich.text import Text
 
         tally = self._tally
+        goal = f"{tally.done:,} / {tally.target:,}" if tally.target else f"{tally.done:,}"
         head = Table.grid(padding=(0, 2))
-        goal = f"{tally.done} / {tally.target}" if tally.target else str(tally.done)
-        bar = ProgressBar(total=tally.target or 1, completed=tally.done, width=30)
-        eta = f"{clock(tally.eta)} left" if tally.eta is not None else ""
-        head.add_row(
-            Text(f"{goal} {tally.target_kind}"), bar, Text(clock(tally.seconds)), Text(eta)
-        )
-        verdicts = Text()
-        for name, style in _STYLES.items():
-            verdicts.append(f"{tally.verdicts[name]} {name}  ", style=style)
-        reasons = " · ".join(f"{name} {count}" for name, count in tally.reasons.most_common(5))
-        work = (
-            f"{tally.calls} calls · {rate(tally):.1f}/s · {tally.in_flight} items in flight · "
-            f"{tally.prompt_tokens + tally.completion_tokens:,} tokens · {money(tally.cost_usd)}"
-        )
-        return Group(head, verdicts, Text(reasons, style="dim"), Text(work, style="dim"))
+        row: list[RenderableType] = [Text(f"{goal} {tally.target_kind}")]
+        if tally.target:
+            width = min(30, self._console.width // 3)
+            row.append(ProgressBar(tally.target, tally.done, width, complete_style="green"))
+        row.append(Text(clock(tally.seconds)))
+        if tally.eta is not None:
+            row.append(Text(f"{clock(tally.eta)} left"))
+        head.add_row(*row)
+        return head
 
 
-_STYLES = {"accepted": "green", "rejected": "yellow", "ungradable": "magenta", "failed": "red"}
+def _verdicts(tally: Tally) -> Text:
+    from rich.text import Text
+
+    parts = [(f"{tally.verdicts[name]:,} {name}", style) for name, style in STYLES.items()]
+    return Text("  ").join(Text(said, style) for said, style in parts)
 
 
-def rate(tally: Tally) -> float:
-    """Return this session's calls a second."""
-    return tally.session_calls / max(tally.seconds, 1e-9)
+def _scores(scores: Sequence[Score]) -> Text:
+    """A bar for each item, in the colour of its verdict."""
+    from rich.text import Text
+
+    shown = [(bar(score), STYLES["accepted" if fine else "rejected"]) for score, fine in scores]
+    return Text.assemble(("scores ", "dim"), *shown, (f" {scores_told(scores)}", "dim"))
 
 
-def clock(seconds: float | None) -> str:
-    """Return seconds as `75 s` or `4:05 min`."""
-    if seconds is None:
-        return "?"
-    whole = int(seconds)
-    return f"{whole} s" if whole < 100 else f"{whole // 60}:{whole % 60:02d} min"
+def _work(tally: Tally) -> Text:
+    from rich.text import Text
+
+    work = (
+        f"{tally.calls:,} calls · {tally.pace.per_second:.1f}/s · {tally.in_flight} items in flight"
+    )
+    refused = f"{tally.refusals:,} refused by limits (429)"
+    return Text.assemble((f"{work} · ", "dim"), (refused, "yellow" if tally.refusals else "dim"))
 
 
-def money(cost: float | None) -> str:
-    """Return USD, or that the price is unknown."""
-    if cost is None:
-        return "cost unknown"
-    return f"{cost:.2f} USD" if cost >= 1 or cost == 0 else f"{cost:.4f} USD"
+def _tokens(tally: Tally) -> str:
+    return f"{tally.prompt_tokens + tally.completion_tokens:,} tokens"
 
 
-def summary(tally: Tally) -> str:
-    """Return the counts in one line."""
-    goal = f" of {tally.target}" if tally.target else ""
-    parts = [f"{tally.done}{goal} {tally.target_kind}"]
-    parts += [f"{tally.verdicts[name]} {name}" for name in _STYLES if tally.verdicts[name]]
-    parts += [f"{tally.calls} calls", f"{rate(tally):.1f}/s", f"{tally.in_flight} in flight"]
-    parts += [money(tally.cost_usd), clock(tally.seconds)]
-    if tally.eta is not None and tally.done < (tally.target or 0):
-        parts.append(f"{clock(tally.eta)} left")
-    return " · ".join(parts)
+def _variety(tally: Tally) -> list[Text]:
+    """The light of variety and why it is not green; nothing where nobody watches."""
+    from rich.text import Text
+
+    if not tally.light:
+        return []
+    light = (f"● {tally.light}", LIGHTS.get(tally.light, "dim"))
+    return [
+        Text.assemble(("variety ", "dim"), light),
+        *(_faint(f"  {plain(reason)}") for reason in tally.light_reasons[:REASONS]),
+    ]
 
 
-def told(counts: Json) -> str:
-    """Return what came of a run in one line."""
-    parts = [f"{counts[name]} {name}" for name in _STYLES]
-    cost = counts["cost_usd"]
-    parts.append("cost unknown" if cost is None else f"{cost:.4f} USD")
-    parts.append(f"{counts['seconds']:.1f} s")
-    return " · ".join(parts)
+def _faint(text: str) -> Text:
+    from rich.text import Text
+
+    return Text(text, "dim")
 
 
 def progress_for(mode: str, stream: TextIO | None = None) -> Progress:

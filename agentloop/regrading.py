@@ -31,7 +31,7 @@ from agentloop.grading import grade_again
 from agentloop.models.base import Reply
 from agentloop.models.budget import Budget
 from agentloop.models.channel import Channel, Endpoint
-from agentloop.progress import Progress, Tally, told
+from agentloop.progress import Progress
 from agentloop.recipe import Kit
 from agentloop.recipes import FoundRecipe
 from agentloop.records import Json
@@ -48,6 +48,7 @@ from agentloop.store.gradings import (
 )
 from agentloop.store.journal import RunJournal
 from agentloop.store.writer import Writer
+from agentloop.tally import Tally, told
 
 BATCH = 256  # items that are read together
 
@@ -147,6 +148,7 @@ class Regrader:
             setattr(tally, name, earlier[name])
         tally.before = tally.settled
         tally.target = tally.settled + len(self._owed)
+        tally.budget_usd = task.settings.budget_usd
         if task.settings.budget_usd is not None:
             if tally.cost_usd is None:
                 raise SettingsError(
@@ -162,6 +164,7 @@ class Regrader:
         self._crew.tell("started", text=self._greeting())
         for endpoint in set(task.endpoints.values()):
             endpoint.note = endpoint.limits.note = self._crew.note
+            endpoint.limits.on_refusal = self._tally.note_refusal
         for notice in {task.notice, *(e.notice for e in task.endpoints.values())} - {""}:
             self._crew.note(notice)
         await self._crew.work(self._worker, task.concurrency)
@@ -228,17 +231,14 @@ class Regrader:
         )
         at = (self._task.run, self._grading)
         self._journal.settle(settled.item, *graded_lines(at, settled, attempts, verdict, text))
-        tally = self._tally
-        tally.verdicts[verdict.verdict] += 1
-        if verdict.reason:
-            tally.reasons[verdict.reason] += 1
+        self._tally.note_verdict(verdict)
         self._crew.tell(
             "settled",
             item=settled.item,
             verdict=verdict.verdict,
             reason=verdict.reason,
             score=verdict.score,
-            counts=tally.as_dict(),
+            counts=self._tally.as_dict(),
         )
 
     def _agents(self, settled: Settled) -> Agents:

@@ -19,7 +19,7 @@ from agentloop.config import ROLES, Settings, load_settings
 from agentloop.errors import UserError
 from agentloop.forecast import Forecast, forecast
 from agentloop.plan import prepare
-from agentloop.progress import Callback, Progress, progress_for, told
+from agentloop.progress import Callback, Progress, progress_for
 from agentloop.recipe import Recipe
 from agentloop.recipes import FoundRecipe
 from agentloop.records import Event, Json
@@ -27,6 +27,7 @@ from agentloop.session import Session
 from agentloop.store import Store
 from agentloop.store.evidence import Evidence
 from agentloop.store.trust import Judged
+from agentloop.tally import told
 
 
 @dataclass(frozen=True)

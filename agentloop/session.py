@@ -24,7 +24,7 @@ from agentloop.models.base import Reply
 from agentloop.models.budget import Budget
 from agentloop.models.family import family
 from agentloop.plan import Plan
-from agentloop.progress import Progress, Tally
+from agentloop.progress import Progress
 from agentloop.records import Json, Verdict
 from agentloop.rows import (
     calibration_line,
@@ -36,9 +36,10 @@ from agentloop.rows import (
     verdict_line,
 )
 from agentloop.store import COUNT_KEYS, Store
-from agentloop.store.journal import RunJournal
+from agentloop.store.journal import Line, RunJournal
 from agentloop.store.resume import Owed
 from agentloop.store.writer import Writer
+from agentloop.tally import Tally
 from agentloop.variety import Variety
 from agentloop.verdicts import failure
 
@@ -120,6 +121,9 @@ class Session:
             setattr(tally, name, earlier.counts.get(name, 0))
         self._intake = Intake(plan, self._feed, self._crew.note, self._variety)
         self._last.callback(self._intake.close)
+        if self._variety is not None:
+            tally.note_reading(self._variety.latest)
+        tally.budget_usd = settings.budget_usd
         if settings.budget_usd is not None:
             if tally.cost_usd is None:
                 raise SettingsError(
@@ -129,7 +133,7 @@ class Session:
             spent = tally.cost_usd + earlier.counts.get("unsettled_usd", 0.0)
             self._budget = Budget(settings.budget_usd, spent)
         if self._feed.new:
-            self._journal.hold(run_line(plan, self._begun))
+            self._journal.hold(run_line(plan, self._begun), self._marked())
             if plan.calibration is not None and plan.calibration.state == "calibrated":
                 line = calibration_line(plan.calibration, plan.calibration.digest)
                 self._journal.hold(line)
@@ -142,7 +146,8 @@ class Session:
         notices = {endpoint.notice for endpoint in self._plan.endpoints.values()} - {""}
         for notice in (*sorted(notices), *self._plan.kit.notices):
             self._crew.note(notice)
-        await self._engine.start(Driver(self._journal, self._budget, self._crew.note))
+        told = (self._crew.note, self._tally.note_refusal)
+        await self._engine.start(Driver(self._journal, self._budget, *told))
         beat, clock = asyncio.create_task(self._heartbeat()), self._clock()
         try:
             with tracing_context(enabled=False):
@@ -162,6 +167,7 @@ class Session:
             self._crew.stopped_by = "endpoint"
             self._crew.note("no call was answered: `--retry failed` opens these items again")
         self._mark()
+        self._crew.tell("counts", counts=self._tally.in_full())
         self._crew.tell("stopped", stopped_by=self._crew.stopped_by)
 
     def _unanswered(self) -> bool:
@@ -303,18 +309,15 @@ class Session:
         return inputs
 
     def _count(self, item: str, verdict: Verdict) -> None:
-        tally = self._tally
-        tally.verdicts[verdict.verdict] += 1
+        self._tally.note_verdict(verdict)
         self._failed += verdict.verdict == "failed"
-        if verdict.reason:
-            tally.reasons[verdict.reason] += 1
         self._crew.tell(
             "settled",
             item=item,
             verdict=verdict.verdict,
             reason=verdict.reason,
             score=verdict.score,
-            counts=tally.as_dict(),
+            counts=self._tally.as_dict(),
         )
 
     def _on_call(self, reply: Reply | None, tries: int) -> None:
@@ -324,14 +327,18 @@ class Session:
     def _mark(self) -> None:
         """Note in the store how far this session has come."""
         if not self._journal.silent:
-            rid, seconds = self._writer.row_id(), self._tally.seconds
-            line = session_line(self._plan, rid, self._begun, seconds, self._crew.stopped_by)
-            self._journal.write(line)
+            self._journal.write(self._marked())
+
+    def _marked(self) -> Line:
+        """Return a mark of how far this session has come."""
+        rid, seconds = self._writer.row_id(), self._tally.seconds
+        return session_line(self._plan, rid, self._begun, seconds, self._crew.stopped_by)
 
     def _write_readings(self) -> None:
         """Write down what was read of the variety of accepted texts."""
         if self._variety is None or self._journal.silent:
             return
+        self._tally.note_reading(self._variety.latest)
         while self._variety.readings:
             reading = self._variety.readings.pop(0)
             self._journal.write(reading_line(self._plan.run, self._writer.row_id(), reading))
@@ -342,9 +349,9 @@ class Session:
     async def _heartbeat(self) -> None:
         while True:
             await asyncio.sleep(HEARTBEAT)
-            self._crew.tell("counts", counts=self._tally.as_dict())
-            self._intake.flush()
             self._write_readings()
+            self._crew.tell("counts", counts=self._tally.in_full())
+            self._intake.flush()
             self._mark()
 
     def _result(self) -> Ending:

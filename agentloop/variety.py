@@ -62,6 +62,8 @@ class Variety:
         self._light = "green"
         self._new = False
         self._remark = "" if real.same_kind else _remark(plan)
+        self.latest: Reading | None = None
+        """The last one, be it of an earlier session that was read again."""
         self.readings: list[Reading] = []
         """What was read and is not yet written down."""
 
@@ -74,6 +76,7 @@ class Variety:
         if of <= REFED:
             last = self._watch.refeed(self._taken(*one) for one in fed)
             self._light = last.light if last else "green"
+            self.latest = last
             return
         for one in islice(fed, BEGINNING):
             text, beside, stratum = self._taken(*one)
@@ -94,7 +97,8 @@ class Variety:
         if self._reading is not None:
             await self._reading
         if self._new and self._watch.summary()["batches"]:
-            self.readings.append(await asyncio.to_thread(self._watch.whole))
+            self.latest = await asyncio.to_thread(self._watch.whole)
+            self.readings.append(self.latest)
 
     @property
     def avoid(self) -> tuple[str, ...]:
@@ -143,6 +147,7 @@ class Variety:
         self._reading = asyncio.create_task(read())
 
     def _note(self, reading: Reading) -> None:
+        self.latest = reading
         self.readings.append(reading)
         if self._remark:
             self._tell(self._remark)

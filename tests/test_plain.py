@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentloop.plain import plain
+from agentloop.plain import harmless, plain
 
 
 @given(st.text())
@@ -48,3 +48,9 @@ def test_what_could_fool_a_screen_is_written_out(text: object, shown: str) -> No
 def test_a_cut_is_shown() -> None:
     assert plain("abcdef", 4) == "abc…"
     assert plain("abcd", 4) == "abcd"
+
+
+def test_harmless_text_keeps_its_lines_and_spaces() -> None:
+    assert harmless("a\n\tb  c\r\x1b[2J\u202e\x00\ud800") == (
+        "a\n\tb  c\\r\\x1b[2J\\u202e\\x00\\ud800"
+    )

@@ -246,9 +246,14 @@ class TestCollapse:
     GIVEN: ClassVar = {"accept": 60, "per_seed": 40, "concurrency": 4, "max_rounds": 0}
 
     def test_sixty_items_of_three_seeds_without_variety_are_caught(self, tmp_path: Path) -> None:
-        run = play(tmp_path, agent(generate=same), seeds=THREE, on_collapse="warn", **self.GIVEN)
+        told: list[al.Event] = []
+        given = {"on_collapse": "warn", "progress": told.append, **self.GIVEN}
+        run = play(tmp_path, agent(generate=same), seeds=THREE, **given)
         evidence = run.evidence()
         assert evidence.variety.batches >= 3
+        seen = [event for event in told if event.kind == "counts"][-1].data["counts"]["variety"]
+        assert seen == {"light": evidence.variety.whole, "reasons": [*evidence.variety.reasons]}
+        assert seen["reasons"]
         assert any("too much alike" in line for line in evidence.lines())
 
     @pytest.mark.parametrize("plan", [{}, {"topic": WORDS, "form": WORDS[::-1]}])

@@ -7,6 +7,7 @@ grading were taken where there are several. Refuses to know: how a store is read
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from agentloop.plain import plain
 if TYPE_CHECKING:
     from agentloop.records import Json
     from agentloop.store import Store
+    from agentloop.store.now import Now
 
 RUN = click.option("--run", "run_name", metavar="NAME", help="which run  [the latest]")
 GRADING = click.option("--grading", type=int, default=0, metavar="N",
@@ -61,38 +63,40 @@ def say_which_grading(store: Store, run: str, grading: int) -> int:
 @GRADING
 @JSON
 def status(store: str, run_name: str | None, grading: int, as_json: bool) -> None:
-    """Show the counts of a run: verdicts, calls, tokens, cost."""
+    """Show how a run stands: verdicts, scores, pace, cost.
+
+    Also while another process runs it: as far as that has stored, every two seconds or so.
+    """
     with look(store, run_name) as (opened, run):
         grading = say_which_grading(opened, run, grading)
         counts, reasons = opened.counts(run, grading), opened.reasons(run, grading)
+        now = _now(opened, counts, grading)
         evidence, trust = (None, None) if grading else (opened.evidence(run), _trust(opened, run))
     if as_json:
         told = evidence.as_dict() if evidence else None
-        click.echo(json.dumps({**counts, "evidence": told, "calibration": trust}))
+        more = {"reasons": reasons, **now.as_dict()}
+        click.echo(json.dumps({**counts, "evidence": told, "calibration": trust, "now": more}))
         return
-    from agentloop.store.trust import NO_EVIDENCE
+    from agentloop.cli.standing import lines_of
 
-    said = [NO_EVIDENCE]
-    if trust and evidence:
-        said = [trust["line"], *evidence.lines(), *filter(None, [evidence.costs.line])]
-    from agentloop.progress import clock, money
-    from agentloop.store import VERDICTS
+    for line in lines_of(counts, reasons, now, evidence, trust):
+        click.echo(line, color=_coloured())
 
-    click.echo(
-        f"run {counts['run']} · recipe {counts['recipe']} · {counts['stopped_by'] or 'open'}"
-    )
-    for verdict in VERDICTS:
-        click.echo(f"  {counts[verdict]:>8,} {verdict}")
-    for reason, count in reasons.items():
-        click.echo(f"           {count:>6,} {reason}")
-    click.echo(f"  {counts['seeds']:>8,} seeds · {counts['attempts']:,} attempts")
-    tokens = counts["prompt_tokens"] + counts["completion_tokens"]
-    click.echo(
-        f"  {counts['calls']:>8,} calls · {counts['requests']:,} requests · {tokens:,} tokens"
-    )
-    click.echo(f"  {money(counts['cost_usd'])} · {clock(counts['seconds'])}")
-    for line in said:
-        click.echo(f"  {plain(line)}")
+
+def _on_a_screen() -> bool:
+    return sys.stdout.isatty() or bool(os.environ.get("FORCE_COLOR"))
+
+
+def _coloured() -> bool:
+    return _on_a_screen() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _now(store: Store, counts: Json, grading: int) -> Now:
+    from agentloop.store.files import connect
+    from agentloop.store.now import read_now
+
+    with connect(store.path, write=False) as connection:
+        return read_now(connection, counts, grading)
 
 
 def _trust(store: Store, run: str) -> Json:
@@ -115,11 +119,21 @@ def _trust(store: Store, run: str) -> Json:
 def why(store: str, item: str, run_name: str | None, grading: int, as_json: bool) -> None:
     """Tell an item's story: seed, attempts, marks, quotes, checks, cost.
 
-    ITEM is an item's id or the beginning of it.
+    ITEM is an item's id or the beginning of it. On a terminal attempts stand side by side, with what
+    changed and what was quoted in colour; elsewhere the same is marked by signs.
     """
     with look(store, run_name) as (opened, run):
         story = opened.item(item, run, say_which_grading(opened, run, grading))
-    click.echo(json.dumps(story.as_dict()) if as_json else story.why())
+    if as_json:
+        click.echo(json.dumps(story.as_dict()))
+    elif _on_a_screen():
+        from rich.console import Console
+
+        from agentloop.telling import tell
+
+        tell(story, Console())
+    else:
+        click.echo(story.why())
 
 
 @click.command()

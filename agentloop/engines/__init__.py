@@ -17,7 +17,7 @@ Enters: a plan. Leaves: an engine. Refuses to know: seeds, the store, admission,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -62,6 +62,8 @@ class Driver:
     journal: RunJournal
     budget: Budget | None
     note: Note
+    refused: Callable[[], None] = lambda: None
+    """Called for each request that a limit refused."""
 
 
 class Engine(Protocol):

@@ -20,6 +20,7 @@ class Inside:
         """Be ready at once."""
         for endpoint in set(self._plan.endpoints.values()):
             endpoint.note = endpoint.limits.note = driver.note
+            endpoint.limits.on_refusal = driver.refused
         self._walker = Walker(self._plan, self._plan.run, driver.journal, driver.budget)
 
     async def walk(self, task: Task) -> Walked:

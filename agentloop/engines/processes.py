@@ -275,6 +275,10 @@ class Processes:
             self._told[text] += 1
             self._driver.note(text)
 
+    def _busy(self, bench: Bench) -> None:
+        """Pass on that a limit refused a request."""
+        self._driver.refused()
+
     def _fail(self, error: AgentloopError) -> None:
         """End all that is on its way, and all that is still to come, with an error."""
         self._error = self._error or error

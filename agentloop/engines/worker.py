@@ -54,6 +54,7 @@ class Worker:
         self._paces: dict[str, LeasedPace] = {}
         for endpoint in set(shop.endpoints.values()):
             endpoint.note = endpoint.limits.note = self._note
+            endpoint.limits.on_refusal = self._on_refusal
         for role, limits in self._limits.items():
             self._take_share(role, limits, orders)
             limits.on_answer = partial(wire.send, "heard", role)
@@ -75,6 +76,9 @@ class Worker:
 
     def _note(self, text: str) -> None:
         self._wire.send("note", text)
+
+    def _on_refusal(self) -> None:
+        self._wire.send("busy")
 
     def walk(self, number: int, task: Task, memory: Memory | None, lines: list[bytes]) -> None:
         """Begin with an item, of which so much is known."""

@@ -187,6 +187,8 @@ class Limits:
         self.model = model
         self.rate = rate
         self.note = note
+        self.on_refusal: Callable[[], None] = lambda: None
+        """Called for each request that a limit refused."""
         self._patience = patience
         self.share(concurrency)
         self._where = ""
@@ -290,6 +292,7 @@ class Limits:
         now = asyncio.get_running_loop().time()
         turn.tries += 1
         turn.refusals += 1
+        self.on_refusal()
         self._pace.settle(turn.booking, 0)
         wish, patience = error.retry_after or 0.0, max(PATIENCE, self._patience)
         if wish > patience:

@@ -1,18 +1,40 @@
 """One item's story: why it is there, or why not.
 
-Enters: an item and its calls. Leaves: plain text for people, a dict for programs.
-Refuses to know: where they were stored, colours.
+Enters: an item and its calls. Leaves: plain text for people, a dict for programs, its lines for those
+who show them otherwise. Refuses to know: where they were stored, colours, screens.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal, NamedTuple, TypeAlias
 
+from agentloop.excerpts import difference, signed, with_quotes
 from agentloop.models.family import related
 from agentloop.plain import plain
-from agentloop.records import Attempt, Grade, Item, Json
+from agentloop.records import Attempt, Critique, Grade, Item, Json, Mark
 
 SHOWN = 600  # characters of one field
+LONGEST = 3000  # characters of one line
+LOOKED_AT = 20  # times as many characters as are shown, for spaces may fall away
+BESIDE = 40  # characters on either side of a quote
+Tone: TypeAlias = Literal["head", "good", "bad", "plain", "quote", "faint"]
+"""What a line says, for those who have colours."""
+
+
+class Line(NamedTuple):
+    """One line of a story."""
+
+    text: str
+    tone: Tone = "plain"
+    depth: int = 0
+    """Steps to the right."""
+
+    @property
+    def shown(self) -> str:
+        """The text, harmless and no longer than anybody wants to read."""
+        return _cut(self.text, LONGEST)
 
 
 @dataclass(frozen=True)
@@ -35,60 +57,108 @@ class Story:
         return {"recipe": self.recipe, **data, "cost_usd": self.cost_usd, "calls": self.calls}
 
     def why(self) -> str:
-        """Return the story as text: seed, attempts, marks, quotes, checks, cost, hashes."""
-        return "\n".join(_clean(line) for line in _lines(self))
+        """Return the story as text: seed, attempts, changes, marks, quotes, checks, cost, hashes."""
+        lines = [*head_lines(self), Line(""), *_seed_lines(self.item)]
+        for attempt in self.item.attempts:
+            lines += [Line(""), *_attempt_lines(attempt, self.item)]
+        lines += [Line(""), *call_lines(self)]
+        return "\n".join("  " * line.depth + line.shown for line in lines)
 
 
-def _lines(story: Story) -> list[str]:
-    item = story.item
-    again = f"  ·  grading {item.verdict.grading}" if item.verdict and item.verdict.grading else ""
-    lines = [f"item {item.id}  ·  run {item.run}{again}  ·  recipe {story.recipe}"]
-    if item.verdict is None:
-        lines.append("no verdict yet: the run was stopped before this item was settled")
-    else:
-        verdict = item.verdict
-        reason = f" · {verdict.reason}" if verdict.reason else ""
-        score = f" · score {verdict.score:.2f}" if verdict.score is not None else ""
-        lines.append(f"{verdict.verdict}{reason}{score}")
-        if verdict.detail:
-            lines.append(f"  {verdict.detail}")
-    lines += ["", f"seed {item.seed.id} · sample {item.inputs.get('sample', 0)}"]
-    lines += [f"  {key}: {_short(value)}" for key, value in item.seed.fields.items()]
+def head_lines(story: Story) -> Iterator[Line]:
+    """Yield which item it is, and how it ended."""
+    item, verdict = story.item, story.item.verdict
+    again = f"  ·  grading {verdict.grading}" if verdict and verdict.grading else ""
+    yield Line(f"item {item.id}  ·  run {item.run}{again}  ·  recipe {story.recipe}", "head")
+    if verdict is None:
+        yield Line("no verdict yet: the run was stopped before this item was settled")
+        return
+    reason = f" · {verdict.reason}" if verdict.reason else ""
+    score = f" · score {verdict.score:.2f}" if verdict.score is not None else ""
+    yield Line(f"{verdict.verdict}{reason}{score}", _tone(verdict.verdict == "accepted"))
+    if verdict.detail:
+        yield Line(verdict.detail, depth=1)
+
+
+def seed_title(item: Item) -> Line:
+    """Return which seed it is made from."""
+    return Line(f"seed {item.seed.id} · sample {item.inputs.get('sample', 0)}", "head")
+
+
+def drawn_lines(item: Item) -> Iterator[Line]:
+    """Yield what was drawn for an item beside its seed."""
     drawn = {key: value for key, value in item.inputs.items() if key != "sample"}
-    lines += ["drawn for it"] if drawn else []
-    lines += [f"  {key}: {_short(value)}" for key, value in drawn.items()]
-    for attempt in item.attempts:
-        lines += ["", *_attempt_lines(attempt, item)]
-    lines += ["", *_call_lines(story)]
-    return lines
+    if drawn:
+        yield Line("drawn for it", "head")
+    yield from (Line(f"{key}: {_short(value)}", depth=1) for key, value in drawn.items())
 
 
-def _attempt_lines(attempt: Attempt, item: Item) -> list[str]:
+def _seed_lines(item: Item) -> Iterator[Line]:
+    yield seed_title(item)
+    for key, value in item.seed.fields.items():
+        yield Line(f"{key}: {_short(value)}", depth=1)
+    yield from drawn_lines(item)
+
+
+def _attempt_lines(attempt: Attempt, item: Item) -> Iterator[Line]:
+    yield attempt_title(attempt, item)
+    before = parent_of(attempt, item)
+    for key, value in attempt.candidate.items():
+        yield Line(f"{key}: {_short(value)}", depth=1)
+        if before is not None:
+            yield Line(_changed(before.candidate.get(key, ""), value), "faint", 2)
+    yield from finding_lines(attempt, item)
+
+
+def _changed(before: object, after: object) -> str:
+    if before == after:
+        return "as before"
+    return f"changed: {signed(difference(str(before), str(after)))}"
+
+
+def attempt_title(attempt: Attempt, item: Item) -> Line:
+    """Return which attempt it is, and who wrote it."""
     kept = item.verdict is not None and item.verdict.round == attempt.round
     title = "first draft" if attempt.round == 0 else f"revision {attempt.round}"
     written = f", prompt {attempt.prompt[:8]}" if attempt.prompt else ""
-    lines = [f"{title} by {attempt.model}{written}{' (kept)' if kept else ''}"]
-    lines += [f"  {key}: {_short(value)}" for key, value in attempt.candidate.items()]
+    return Line(f"{title} by {attempt.model}{written}{' (kept)' if kept else ''}", "head")
+
+
+def parent_of(attempt: Attempt, item: Item) -> Attempt | None:
+    """Return the attempt that this one revises; None for a draft of its own."""
+    return next((one for one in item.attempts if one.round == attempt.parent), None)
+
+
+def finding_lines(attempt: Attempt, item: Item) -> Iterator[Line]:
+    """Yield what was found out about an attempt: checks, grade, marks, critique."""
     for check in attempt.checks:
-        lines.append(f"  check {check.name}: {'passed' if check.passed else check.evidence}")
+        found = "passed" if check.passed else check.evidence
+        yield Line(f"check {check.name}: {found}", _tone(check.passed), 1)
     if attempt.grade is None:
-        lines.append("  no grade" + (f": {attempt.detail}" if attempt.detail else ""))
-        return lines
-    grade = attempt.grade
-    lines.append(
-        f"  score {grade.score:.2f} by {_judges(attempt.model, grade)}, rubric {grade.rubric[:8]}"
-    )
+        yield Line("no grade" + (f": {attempt.detail}" if attempt.detail else ""), depth=1)
+    else:
+        yield from _grade_lines(attempt, attempt.grade, item)
+    yield from _critique_lines(attempt.critique)
+
+
+def _grade_lines(attempt: Attempt, grade: Grade, item: Item) -> Iterator[Line]:
+    judges = _judges(attempt.model, grade)
+    graded = f"score {grade.score:.2f} by {judges}, rubric {grade.rubric[:8]}"
+    yield Line(graded, _tone(attempt.accepted), 1)
     if grade.prompts:
         asked = ", ".join(f"{name} {text[:8]}" for name, text in sorted(grade.prompts.items()))
-        lines.append(f"  asked by the prompts {asked}")
+        yield Line(f"asked by the prompts {asked}", "faint", 1)
     if grade.reference:
-        lines.append(f"  compared with: {_short(grade.reference)}")
+        yield Line(f"compared with: {_short(grade.reference)}", depth=1)
     if grade.looks:
-        lines.append(f"  looks: {', '.join(f'{score:.2f}' for score in grade.looks)}")
-    lines += _mark_lines(grade)
+        yield Line(f"looks: {', '.join(f'{score:.2f}' for score in grade.looks)}", depth=1)
+    own = {entry["name"]: entry["ask"] for entry in grade.criteria}
+    for mark in grade.marks:
+        if mark.criterion in own:
+            yield Line(f"asked for this item: {_short(own[mark.criterion])}", depth=1)
+        yield from _mark_lines(mark, attempt, item)
     if not attempt.accepted and attempt.detail:
-        lines.append(f"  not accepted: {attempt.detail}")
-    return lines
+        yield Line(f"not accepted: {attempt.detail}", "bad", 1)
 
 
 def _judges(writer: str, grade: Grade) -> str:
@@ -100,28 +170,51 @@ def _judges(writer: str, grade: Grade) -> str:
     return f"{told}, of its author's family" if related(writer, grade.judges) else told
 
 
-def _mark_lines(grade: Grade) -> list[str]:
-    lines = []
-    own = {entry["name"]: entry["ask"] for entry in grade.criteria}
-    for mark in grade.marks:
-        if mark.criterion in own:
-            lines.append(f"  asked for this item: {_short(own[mark.criterion])}")
-        lines.append(f"  mark {mark.criterion}: {mark.level} ({mark.value:.2f}, {mark.how})")
-        if mark.quote:
-            lines.append(f'    quote: "{_short(mark.quote)}"')
-        if mark.reason:
-            lines.append(f"    reason: {_short(mark.reason)}")
-    return lines
+def _mark_lines(mark: Mark, attempt: Attempt, item: Item) -> Iterator[Line]:
+    yield Line(f"mark {mark.criterion}: {mark.level} ({mark.value:.2f}, {mark.how})", depth=1)
+    if mark.quote:
+        yield Line(f'quote: "{_short(mark.quote)}"', "quote", 2)
+        yield Line(_place(mark.quote, attempt, item), "faint", 3)
+    if mark.reason:
+        yield Line(f"reason: {_short(mark.reason)}", depth=2)
 
 
-def _call_lines(story: Story) -> list[str]:
+def _place(quote: str, attempt: Attempt, item: Item) -> str:
+    """Return where a quote stands, with what is around it."""
+    texts = {f"seed.{key}": value for key, value in item.seed.fields.items()}
+    texts |= {f"candidate.{key}": value for key, value in attempt.candidate.items()}
+    for name, text in texts.items():
+        parts = with_quotes(text, [quote]) if isinstance(text, str) else []
+        at = next((n for n, part in enumerate(parts) if part.kind == "quote"), None)
+        if at is not None:
+            before = "".join(text for _, text in parts[:at])
+            after = "".join(text for _, text in parts[at + 1 :])
+            before = before if len(before) <= BESIDE else f"…{before[-BESIDE:]}"
+            after = after if len(after) <= BESIDE else f"{after[:BESIDE]}…"
+            return f"in {name}: {before}«{parts[at].text}»{after}"
+    return "stands in neither seed nor candidate"
+
+
+def _critique_lines(critique: Critique) -> Iterator[Line]:
+    """Yield what was to be repaired."""
+    for mark in critique.marks:
+        why = _short(mark.get("reason") or mark.get("quote") or mark.get("ask", ""))
+        yield Line(f"critique of {mark.get('name')} ({mark.get('level')}): {why}", depth=1)
+    for check in critique.checks:
+        why = _short(check.get("evidence", ""))
+        yield Line(f"critique of check {check.get('name')}: {why}", depth=1)
+
+
+def call_lines(story: Story) -> Iterator[Line]:
+    """Yield an item's calls, and what they came to."""
     tokens_in = sum(call["prompt_tokens"] or 0 for call in story.calls)
     tokens_out = sum(call["completion_tokens"] or 0 for call in story.calls)
     cost = "cost unknown" if story.cost_usd is None else f"{story.cost_usd:.6f} USD"
-    lines = [f"{len(story.calls)} calls · {tokens_in} tokens in, {tokens_out} out · {cost}"]
+    yield Line(
+        f"{len(story.calls)} calls · {tokens_in} tokens in, {tokens_out} out · {cost}", "head"
+    )
     for call in story.calls:
-        lines.append(f"  {call['key']}  {_ended(call)}  {str(call['digest'])[:8]}")
-    return lines
+        yield Line(f"{call['key']}  {_ended(call)}  {str(call['digest'])[:8]}", "faint", 1)
 
 
 def _ended(call: Json) -> str:
@@ -131,11 +224,13 @@ def _ended(call: Json) -> str:
     return f"{call['model']}  {ended}"
 
 
-def _clean(line: str) -> str:
-    """Return a line without controls, whoever wrote its parts; its indentation stays."""
-    indentation = len(line) - len(line.lstrip(" "))
-    return line[:indentation] + plain(line)
+def _tone(good: bool) -> Tone:
+    return "good" if good else "bad"
 
 
 def _short(value: object) -> str:
-    return plain(value, SHOWN)
+    return _cut(str(value), SHOWN)
+
+
+def _cut(text: str, size: int) -> str:
+    return plain(text[: LOOKED_AT * size], size)

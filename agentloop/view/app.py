@@ -24,7 +24,6 @@ from starlette.staticfiles import StaticFiles
 
 from agentloop.errors import AgentloopError, CalibrationError, StoreError
 from agentloop.labelled import find_rubric
-from agentloop.progress import clock, money
 from agentloop.records import Item, Json
 from agentloop.rubric import Rubric
 from agentloop.store import VERDICTS, Store
@@ -33,6 +32,7 @@ from agentloop.store.files import StoreBusy, connect
 from agentloop.store.inbox import SAID
 from agentloop.store.labelled import Shown, read_shown, to_label
 from agentloop.store.labels import Label, Place, read_labels, say, say_level
+from agentloop.tally import clock, money
 from agentloop.view import showing
 
 HERE = Path(__file__).parent

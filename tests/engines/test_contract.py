@@ -136,6 +136,24 @@ class TestTrouble:
             "`openai/x` refuses `json_schema`: asking by `json_object` from here on"
         ]
 
+    def test_requests_that_a_limit_refuses_are_counted(
+        self, tmp_path: Path, engine: dict[str, Any]
+    ) -> None:
+        def refuse(body: dict[str, Any], number: int) -> web.Response:
+            if next(left, None) is not None:
+                return web.json_response({"error": {"message": "slow down"}}, status=429)
+            return web.json_response(said_by(model, body))
+
+        model, told, left = agent(), list[Event](), iter(range(3))
+        with Endpoint(misbehave=refuse) as server:
+            recipe = write_graph(tmp_path)
+            run = play(recipe, server.url, engine, seeds=seeds(8), progress=told.append)
+        counts = [event for event in told if event.kind == "counts"][-1].data["counts"]
+        assert counts["refusals"] == run.counts["requests"] - run.counts["calls"] == 3
+        assert counts["calls"] == run.counts["calls"] == 16
+        assert counts["scores"] == [1.0] * 8
+        assert counts["calls_per_second"] > 0
+
     def test_a_run_that_is_cut_off_writes_down_what_it_sent_in_vain(
         self, tmp_path: Path, engine: dict[str, Any], monkeypatch: pytest.MonkeyPatch
     ) -> None:

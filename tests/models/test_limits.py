@@ -97,6 +97,14 @@ def test_a_limit_uses_up_no_tries() -> None:
     assert (reply.text, reply.tries, asked) == ("at last", 19, 19)
 
 
+def test_what_a_limit_refuses_is_told_and_no_other_failure() -> None:
+    told: list[str] = []
+    limited = Limits(ScriptedModel([busy(), broken(), busy(0.5), "at last"]), 4)
+    limited.on_refusal = lambda: told.append("refused")
+    play(lambda: limited.complete(PLAIN, "prompt"))
+    assert told == ["refused"] * 2
+
+
 def test_an_endpoint_that_only_refuses_is_given_up_with_patience() -> None:
     limited = Limits(Server(lambda *_: busy()), 4)
     error, seconds = play(lambda: all_at_once(limited, 8))

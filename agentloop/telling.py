@@ -1,0 +1,121 @@
+"""An item's story on a terminal: attempts side by side, changes and quotes in colour.
+
+Enters: a story, a console. Leaves: what the console shows. Refuses to know: stores, where an item is
+found. Without colours changes and quotes stand between signs; without room attempts stand one under
+another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from agentloop.excerpts import Kind, Part, difference, signed, with_quotes
+from agentloop.plain import plain
+from agentloop.records import Attempt, Item, Json
+from agentloop.store.story import (
+    Line,
+    Story,
+    Tone,
+    attempt_title,
+    call_lines,
+    drawn_lines,
+    finding_lines,
+    head_lines,
+    parent_of,
+    seed_title,
+)
+
+NAME = 60  # characters of a field's name
+WIDTH = 44  # columns that an attempt needs beside another
+TONES: Mapping[Tone, str] = {
+    "head": "bold",
+    "good": "green",
+    "bad": "red",
+    "plain": "",
+    "quote": "italic",
+    "faint": "dim",
+}
+KINDS: Mapping[Kind, str] = {
+    "same": "",
+    "gone": "red strike",
+    "new": "bold green",
+    "quote": "black on yellow",
+}
+
+
+def tell(story: Story, console: Console) -> None:
+    """Show a story as wide as the console is."""
+    item = story.item
+    parts = [_lines(head_lines(story)), Text(), _lines([seed_title(item)])]
+    parts += _seed(item, console)
+    parts.append(_lines(drawn_lines(item)))
+    parts += _attempts(item, console)
+    console.print(Group(*parts, Text(), _lines(call_lines(story))))
+
+
+def _seed(item: Item, console: Console) -> list[RenderableType]:
+    """Return the seed's fields, with what the marks quote of them."""
+    graded = [attempt.grade for attempt in item.attempts if attempt.grade]
+    quotes = dict.fromkeys(mark.quote for grade in graded for mark in grade.marks if mark.quote)
+    return [
+        _field(key, with_quotes(str(v), quotes), console) for key, v in item.seed.fields.items()
+    ]
+
+
+def _attempts(item: Item, console: Console) -> list[RenderableType]:
+    """Return the attempts, as many beside each other as there is room for."""
+    beside = max(1, console.width // WIDTH)
+    shown: list[RenderableType] = []
+    for start in range(0, len(item.attempts), beside):
+        row = item.attempts[start : start + beside]
+        shown += [Text(), _row([_attempt(attempt, item, console) for attempt in row])]
+    return shown
+
+
+def _row(attempts: Sequence[RenderableType]) -> RenderableType:
+    if len(attempts) == 1:
+        return attempts[0]
+    table = Table(box=box.MINIMAL, show_header=False, show_edge=False, expand=True)
+    for _ in attempts:
+        table.add_column(ratio=1, overflow="fold")
+    table.add_row(*attempts)
+    return table
+
+
+def _attempt(attempt: Attempt, item: Item, console: Console) -> RenderableType:
+    before = parent_of(attempt, item)
+    fields = [
+        _field(key, _parts(key, value, before.candidate if before else None, attempt), console)
+        for key, value in attempt.candidate.items()
+    ]
+    found = _lines(finding_lines(attempt, item))
+    return Group(_lines([attempt_title(attempt, item)]), *fields, found)
+
+
+def _parts(key: str, value: object, before: Json | None, attempt: Attempt) -> list[Part]:
+    """Return a field: what changed in it, or in a draft what the marks quote of it."""
+    if before is not None:
+        return difference(str(before.get(key, "")), str(value))
+    marks = attempt.grade.marks if attempt.grade else ()
+    return with_quotes(str(value), [mark.quote for mark in marks if mark.quote])
+
+
+def _field(name: str, parts: list[Part], console: Console) -> RenderableType:
+    text = Text.assemble((f"{plain(name, NAME)}: ", "bold"))
+    if console.no_color or console.color_system is None:
+        text.append(signed(parts))
+    else:
+        text.append_tokens((words, KINDS[kind]) for kind, words in parts)
+    return Padding(text, (0, 0, 0, 2))
+
+
+def _lines(lines: Iterable[Line]) -> RenderableType:
+    return Group(
+        *(Padding(Text(line.shown, TONES[line.tone]), (0, 0, 0, 2 * line.depth)) for line in lines)
+    )
