@@ -68,16 +68,20 @@ class Run:
         *,
         shape: str = "messages",
         where: str = "",
-        verdict: str = "accepted",
+        verdict: str = "",
         mix: str = "",
+        split: str = "",
         all_runs: bool = False,
     ) -> int:
-        """Write JSONL with its card and manifest; return the number of lines.
+        """Write JSONL, or Parquet, with its card and manifest; return the number of lines.
 
-        `mix` puts people's examples among them: `FILE:SHARE`; `all_runs` takes all runs of the store.
+        `mix` puts people's examples among them: `FILE:SHARE`; `split` makes a file for each side:
+        `0.1` or `train:0.9,validation:0.1`; `all_runs` takes all runs of the store. Without a
+        `verdict` those of accepted items, for the shape `kto` of all.
         """
         from agentloop.export.mixing import Mixture
         from agentloop.export.saving import save
+        from agentloop.export.splitting import Split
 
         store = Store(self.store)
         return save(
@@ -88,6 +92,7 @@ class Run:
             verdict=verdict,
             where=where,
             mix=Mixture.of(mix) if mix else None,
+            split=Split.of(split) if split else None,
         )
 
     def report(self, path: str | Path) -> int:

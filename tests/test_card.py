@@ -5,16 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
 
 import agentloop as al
 from agentloop.cli import run_cli
+from agentloop.export.card import shown
 from agentloop.export.facts import run_facts
+from agentloop.export.front import commands as told
 from agentloop.novelty.lineage import mark
+from agentloop.plain import plain
 from tests.builders import QA, SEEDS, agent, draft, marks, play, tiny
 from tests.test_variety import WORDS, varied
 
@@ -35,8 +43,9 @@ def test_the_manifest_counts_and_seals_the_file(tmp_path: Path) -> None:
     play(tmp_path, agent(generate=varied), seeds=seeds)
     manifest, card = export(tmp_path)
     data = (tmp_path / "out.jsonl").read_bytes()
-    assert manifest["sha256"] == hashlib.sha256(data).hexdigest()
-    assert (manifest["lines"], manifest["bytes"]) == (5, len(data))
+    (file,) = manifest["files"]
+    assert file["sha256"] == hashlib.sha256(data).hexdigest()
+    assert (manifest["lines"], file["lines"], file["bytes"]) == (5, 5, len(data))
     assert manifest["columns"] == {"item": "string", "agentloop": "object", "messages": "list"}
     tally = manifest["tally"]
     assert tally["depths"] == {"1": 4, "2": 1}
@@ -44,7 +53,7 @@ def test_the_manifest_counts_and_seals_the_file(tmp_path: Path) -> None:
     assert sum(tally["scores"]) == 5
     assert tally["diversity"]["answers"]["texts"] == 5
     assert "| made from people's text itself | 4 of 5 (80%) |" in card
-    assert manifest["sha256"] in card
+    assert file["sha256"] in card
 
 
 def test_the_front_matter_is_that_of_a_dataset_card(tmp_path: Path) -> None:
@@ -191,3 +200,152 @@ def test_another_grading_claims_no_evidence_of_the_first(tmp_path: Path) -> None
     store = al.Store(tmp_path / "qa.duckdb")
     assert run_facts(store, "tiny")["lines"]
     assert run_facts(store, "tiny", 1)["lines"] == []
+
+
+def front(card: str) -> dict[str, Any]:
+    found = re.match(r"---\n(.*?)\n---\n", card, re.DOTALL)
+    assert found is not None
+    read: dict[str, Any] = yaml.safe_load(found[1])
+    return read
+
+
+def commands(card: str) -> list[list[str]]:
+    """Return the words of the commands in a card's block of code."""
+    found = re.search(r"^(`{3,})sh\n(.*?)\n\1$", card, re.DOTALL | re.MULTILINE)
+    assert found is not None
+    return [shlex.split(line) for line in found[2].splitlines()]
+
+
+def kinds(card: str) -> set[str]:
+    """Return what a reader of Markdown finds in a card below its front matter."""
+    text = card.split("\n---\n", 1)[1]
+    tokens = MarkdownIt("commonmark").enable("table").parse(text)
+    inner = [child for token in tokens for child in token.children or ()]
+    return {token.type for token in (*tokens, *inner)}
+
+
+class TestFront:
+    @pytest.mark.parametrize(
+        ("stated", "said"),
+        [
+            ([], "unknown"),
+            (["MIT"] * 3, "mit"),
+            (["CC BY 4.0", "CC0", "CC0"], ["cc-by-4.0", "cc0-1.0"]),
+            (["MIT", None, None], ["mit", "unknown"]),
+            (["my own\nlicense: mit", "x", "MIT"], ["mit", "other"]),
+        ],
+    )
+    def test_licences_are_those_that_the_seeds_state(
+        self, tmp_path: Path, stated: list[str | None], said: Any
+    ) -> None:
+        given_ = [{**seed, "license": name} for seed, name in zip(SEEDS, stated, strict=False)]
+        play(tmp_path, agent(), seeds=given_ or SEEDS[:2])
+        _, card = export(tmp_path)
+        assert front(card)["license"] == said
+        assert ("license_name" in front(card)) == ("other" in said)
+        assert ("No seed states a licence" in card) == (said == "unknown")
+
+    def test_the_licence_of_people_is_unknown(self, tmp_path: Path) -> None:
+        play(tmp_path, agent(), seeds=[{**seed, "license": "MIT"} for seed in SEEDS[:4]])
+        talk = {"messages": [{"role": "user", "content": "by hand"}]}
+        (tmp_path / "people.jsonl").write_text(json.dumps(talk))
+        _, card = export(tmp_path, "--mix", f"{tmp_path / 'people.jsonl'}:0.2")
+        assert front(card)["license"] == ["mit", "unknown"]
+        assert "examples by people are under the licence of their file" in card
+        assert str(tmp_path) not in card
+
+    def test_languages_are_codes_that_seeds_state(self, tmp_path: Path) -> None:
+        names = ["en", "de-AT", "English", "en\nlicense: mit", 5, None]
+        given_ = [{**seed, "language": name} for seed, name in zip(SEEDS, names, strict=False)]
+        play(tmp_path, agent(), seeds=[*given_, {**SEEDS[20], "lang": "fr"}])
+        assert front(export(tmp_path)[1])["language"] == ["de", "en", "fr"]
+
+    def test_no_language_is_made_up(self, tmp_path: Path) -> None:
+        play(tmp_path, agent(), seeds=SEEDS[:2])
+        _, card = export(tmp_path)
+        assert "language" not in front(card)
+        assert "No seed states its language" in card
+
+    def test_any_name_of_a_file_is_one_value(self, tmp_path: Path) -> None:
+        play(tmp_path, agent(), seeds=SEEDS[:2])
+        name = "--- a: [b]\n---\n# <script> \u202e *.jsonl"
+        _, card = export(tmp_path, name=name)
+        told = front(card)
+        assert told["configs"][0]["data_files"].replace("[[]", "[").replace("[*]", "*") == name
+        assert told["pretty_name"] == plain(name)
+        assert "\u202e" not in card
+        assert {"html_block", "html_inline"} & kinds(card) == set()
+
+
+class TestAgain:
+    def test_the_commands_say_what_was_asked(self, tmp_path: Path) -> None:
+        play(tmp_path, agent(), seeds=SEEDS[:3], accept=3, run="my run", seed=7)
+        where = "item <> '```' AND item <> '<script>' AND\n score > 0.5"
+        _, card = export(tmp_path, "--where", where, "--split", "0.25", "--shape", "kto")
+        run, exported = commands(card)
+        assert run[:3] == ["agentloop", "run", "tiny"]
+        for words in (["--run", "my run"], ["--seed", "7"], ["--accept", "3"]):
+            assert " ".join(words) in " ".join(run)
+        assert run[run.index("--critic") + 1] == "scripted/model"
+        assert exported[exported.index("--where") + 1] == " ".join(where.split())
+        assert exported[exported.index("--split") + 1] == "train:0.75,validation:0.25"
+        assert exported[-2:] == ["-o", "out.jsonl"]
+        assert {"html_block", "html_inline"} & kinds(card) == set()
+
+    def test_the_command_of_an_export_makes_the_same_bytes(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        play(tmp_path, agent(critique=lambda p: marks("no" if "3." in p else "yes")), seeds=SEEDS)
+        export(tmp_path, "--where", "item < 'a'", "--shape", "kto", "--split", "0.3")
+        before = {path.name: path.read_bytes() for path in tmp_path.glob("out.*")}
+        line = commands((tmp_path / "out.card.md").read_text())[-1]
+        for path in tmp_path.glob("out.*"):
+            path.unlink()
+        monkeypatch.chdir(tmp_path)
+        assert run_cli(["qa.duckdb" if word == "STORE" else word for word in line[1:]]) == 0
+        assert {path.name: path.read_bytes() for path in tmp_path.glob("out.*")} == before
+
+    def test_versions_stand_there(self, tmp_path: Path) -> None:
+        play(tmp_path, agent(), seeds=SEEDS[:1])
+        manifest, card = export(tmp_path)
+        for name, version in manifest["runs"][0]["versions"].items():
+            assert f"| {name} | {version} |" in card
+
+
+def test_mixes_and_panels_are_told_by_their_options() -> None:
+    specs = {
+        "asker": "s", "critic": "c", "critic.2": "p", "critic.3": "q", "escalation": "e",
+        "generator": "a", "generator.2": "b", "reviser": "v",
+    }  # fmt: skip
+    run = {"recipe": "r", "run": "r", "seed": None, "settings": {"items": 0}}
+    asked = {"grading": 2, "mix": 0.3, "split": None, "where": "", "shape": "raw", "verdict": "all"}
+    made, exported = told(
+        {"runs": [{**run, "specs": specs, "shares": [0.7, 0.3]}], **asked, "file": "x y.jsonl"}
+    )
+    assert made == (
+        "agentloop run r --seeds SEEDS --store STORE --run r --seed 0 --role asker=s --critic c "
+        "--escalate e --generator a@0.7 --generator b@0.3 --reviser v --panel p,q --items 0"
+    )
+    assert exported == (
+        "agentloop export STORE --shape raw --run r --grading 2 --verdict all --mix PEOPLE:0.3 "
+        "-o 'x y.jsonl'"
+    )
+
+
+@given(st.text(max_size=300))
+def test_untrusted_text_is_nothing_but_text(text: str) -> None:
+    (_, inline, _) = MarkdownIt("commonmark").enable("table").parse(f"x {shown(text)} x")
+    assert {child.type for child in inline.children or ()} == {"text"}
+    read = "".join(child.content for child in inline.children or ())
+    assert read.split() == ["x", *plain(text, 200).split(), "x"]
+
+
+def test_the_best_stratum_is_text_too(tmp_path: Path) -> None:
+    best = "<b>x</b>|y"
+    critic = agent(generate=varied, critique=lambda p: marks("yes" if len(p) % 2 else "no"))
+    play(tmp_path, critic, seeds=SEEDS[:20], attributes={"level": [best, "<i>z</i>"]}, max_rounds=0)
+    manifest, card = export(tmp_path)
+    strata = manifest["runs"][0]["acceptance"]["level"]
+    assert strata[0]["best"] in (best, "<i>z</i>")
+    assert "ratio to &lt;" in card
+    assert {"html_block", "html_inline"} & kinds(card) == set()

@@ -75,8 +75,11 @@ def test_messages(store: Path) -> None:
 
 def test_prompt_completion(store: Path) -> None:
     line = read(store, shape="prompt_completion")[0]
-    assert line["completion"] == EVIL
-    assert line["prompt"] == "Be brief.\n\nWhere does it rise?"
+    assert line["completion"] == [{"role": "assistant", "content": EVIL}]
+    assert line["prompt"] == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Where does it rise?"},
+    ]
 
 
 def test_raw(store: Path) -> None:
@@ -187,7 +190,7 @@ def test_a_conversation_with_one_turn_has_an_empty_prompt(tmp_path: Path) -> Non
 
     run = play(tmp_path, agent(), tiny(tmp_path, candidate=Text))
     (line,) = read(run.store, shape="prompt_completion")
-    assert line["prompt"] == ""
+    assert line["prompt"] == []
     assert al.Store(run.store).runs() == ["tiny"]
 
 
@@ -440,8 +443,9 @@ def test_the_manifest_of_parquet_is_of_its_file(store: Path, tmp_path: Path) -> 
     target = tmp_path / "p.PARQUET"
     assert run_cli(["export", str(store), "-o", str(target)]) == 0
     manifest = json.loads((tmp_path / "p.manifest.json").read_text())
-    assert manifest["sha256"] == hashlib.sha256(target.read_bytes()).hexdigest()
-    assert manifest["bytes"] == target.stat().st_size
+    (file,) = manifest["files"]
+    assert file["sha256"] == hashlib.sha256(target.read_bytes()).hexdigest()
+    assert file["bytes"] == target.stat().st_size
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "p.PARQUET",
         "p.card.md",

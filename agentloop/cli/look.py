@@ -11,13 +11,15 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from agentloop.plain import plain
 
 if TYPE_CHECKING:
+    from agentloop.export.mixing import Mixture
+    from agentloop.export.splitting import Split
     from agentloop.records import Json
     from agentloop.store import Store
     from agentloop.store.now import Now
@@ -142,13 +144,15 @@ def why(store: str, item: str, run_name: str | None, grading: int, as_json: bool
 @RUN
 @GRADING
 @click.option("--shape", default="messages", show_default=True, metavar="SHAPE",
-              help="messages, prompt_completion, preference or raw")  # fmt: skip
+              help="messages, prompt_completion, preference, critique, kto or raw")  # fmt: skip
 @click.option("--all-runs", is_flag=True, help="of all runs in the store; what two say alike, once")
 @click.option("--mix", default="", metavar="FILE:SHARE",
               help="put people's examples among them, as in real.jsonl:0.3")  # fmt: skip
+@click.option("--split", default="", metavar="SHARES",
+              help="a file for each side, no seed on two: 0.1 or train:0.9,validation:0.1")  # fmt: skip
 @click.option("--where", default="", metavar="SQL", help='a condition, as in "score >= 0.9"')
-@click.option("--verdict", default="accepted", show_default=True, metavar="VERDICT",
-              help="accepted, rejected, ungradable, failed or all")  # fmt: skip
+@click.option("--verdict", default="", metavar="VERDICT",
+              help="accepted, rejected, ungradable, failed or all  [accepted; of kto all]")  # fmt: skip
 def export(
     store: str,
     output: str | None,
@@ -156,25 +160,27 @@ def export(
     grading: int,
     all_runs: bool,
     mix: str,
+    split: str,
     **chosen: str,
 ) -> None:
     """Write examples as JSONL, for trainers; beside FILE its card and manifest.
 
-    A FILE that ends in .parquet is Parquet.
+    A FILE that ends in .parquet is Parquet. Split, NAME.jsonl is NAME.train.jsonl and so on.
 
     `--where` sees the view `examples`: run, item, grading, verdict, reason, detail, score, round, time,
     seed_id, sample, seed, inputs, recipe, candidate, messages, checks, generator, prompt, critic,
     rubric, grade, self_graded, opening, calibrated, agentloop (item, depth).
     """
-    from agentloop import export as exporting
     from agentloop.errors import UserError, did_you_mean
     from agentloop.export.mixing import Mixture
     from agentloop.export.saving import save
+    from agentloop.export.splitting import Split
     from agentloop.store import VERDICTS
 
     mixture = Mixture.of(mix) if mix else None
+    sides = Split.of(split) if split else None
     verdict = chosen["verdict"]
-    if verdict not in (*VERDICTS, "all"):
+    if verdict and verdict not in (*VERDICTS, "all"):
         hint = did_you_mean(verdict, [*VERDICTS, "all"])
         raise UserError(f"unknown verdict `{verdict}`{hint}")
     if all_runs and (run_name or grading):
@@ -184,13 +190,28 @@ def export(
         if not all_runs:
             grading = say_which_grading(opened, run, grading)
         if output is None or output == "-":
-            content = exporting.lines(opened, runs=runs, grading=grading, tally=None, **chosen)
-            if mixture is not None:
-                content = mixture.into(content, chosen["shape"])
-            exporting.copy(sys.stdout.buffer, content)
-            sys.stdout.buffer.flush()
+            _print(opened, mixture, sides, runs=runs, grading=grading, **chosen)
             return
-        count = save(opened, output, runs=runs, grading=grading, mix=mixture, **chosen)
-    real = f", {mixture.used:,} of them by people" if mixture else ""
-    few = f"; `{mixture.path}` holds no more" if mixture and mixture.short else ""
-    click.echo(f"{count:,} lines in {output}{real}{few}", err=True)
+        count = save(opened, output, runs=runs, grading=grading, mix=mixture, split=sides, **chosen)
+    parts = [f"{count:,} lines in {output}"]
+    if sides:
+        parts = [f"{lines:,} lines of {side}" for side, lines in sides.written.items()]
+    if mixture:
+        few = f"; `{mixture.path}` holds no more" if mixture.short else ""
+        parts.append(f"{mixture.used:,} of them by people{few}")
+    click.echo(", ".join(parts), err=True)
+
+
+def _print(store: Store, mixture: Mixture | None, sides: Split | None, **chosen: Any) -> None:
+    """Write lines to stdout. Raises UserError for several sides."""
+    from agentloop import export as exporting
+    from agentloop.errors import UserError
+
+    if sides is not None:
+        raise UserError("`--split` makes several files: name them with `-o NAME.jsonl`")
+    content = exporting.lines(store, **chosen)
+    if mixture is not None:
+        mixed = mixture.into(((line, "") for line in content), chosen["shape"])
+        content = (line for line, _ in mixed)
+    exporting.copy(sys.stdout.buffer, content)
+    sys.stdout.buffer.flush()

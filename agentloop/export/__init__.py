@@ -7,14 +7,16 @@ store. Refuses to know: models, graphs, where the lines go.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-import orjson
-
 from agentloop.errors import UserError, did_you_mean
-from agentloop.export.blocks import OPTIONS, RAW, blocks, mark, prompt_completion
-from agentloop.records import Attempt, Json
+from agentloop.export.attempts import FROM_ATTEMPTS, LEAST, Made
+from agentloop.export.blocks import RAW, Piece, answered, blocks, dumped, mark
+from agentloop.export.splitting import roots
+from agentloop.records import Json
 from agentloop.store import Store
 from agentloop.store.files import Files
 from agentloop.store.windows import Chosen
@@ -22,7 +24,10 @@ from agentloop.store.windows import Chosen
 if TYPE_CHECKING:
     from agentloop.export.tally import Tally
 
-SHAPES = ("messages", "prompt_completion", "preference", "raw")
+SHAPES = ("messages", "prompt_completion", "preference", "critique", "kto", "raw")
+USUAL = {"kto": "all"}
+"""The verdicts that a shape is made of, where that are others than `accepted`: it looks at attempts."""
+BATCH = 1000  # rows
 
 
 def lines(
@@ -30,69 +35,86 @@ def lines(
     *,
     shape: str = "messages",
     runs: Sequence[str] = (),
-    verdict: str = "accepted",
+    verdict: str = "",
     where: str = "",
     grading: int = 0,
     tally: Tally | None = None,
 ) -> Iterator[bytes]:
     """Yield one JSON line an example, and count it; of the latest run where none is named.
 
-    Raises UserError for an unknown shape.
+    Without a `verdict` those of accepted items, for `kto` of all. Raises UserError for an unknown shape.
     """
     chosen: Json = {"verdict": verdict, "where": where, "grading": grading}
-    for block in line_blocks(store, shape, runs, chosen, tally):
-        yield from block
+    for piece in pieces(store, shape, runs, chosen, tally):
+        yield from piece.lines
 
 
-def line_blocks(
-    store: Store, shape: str, runs: Sequence[str], chosen: Json, tally: Tally | None = None
-) -> Iterator[list[bytes]]:
-    """Yield the same lines some thousand at a time, where that can be; `chosen` is as in `lines`."""
+def pieces(
+    store: Store,
+    shape: str,
+    runs: Sequence[str],
+    chosen: Json,
+    tally: Tally | None = None,
+    rooted: bool = False,
+) -> Iterator[Piece]:
+    """Yield the same lines some thousand at a time; `chosen` is as in `lines`."""
     if shape not in SHAPES:
         raise UserError(f"unknown shape `{shape}`{did_you_mean(shape, SHAPES)}")
-    if shape != "preference" and len(runs) < 2:
-        yield from blocks(store, shape, Chosen(store.run(*runs), **chosen), tally)
+    chosen = {**chosen, "verdict": chosen["verdict"] or USUAL.get(shape, "accepted")}
+    if shape not in FROM_ATTEMPTS and len(runs) < 2:
+        yield from blocks(store, shape, Chosen(store.run(*runs), **chosen), tally, rooted)
         return
-    rows: Iterator[tuple[Json, Json | None]]
-    if shape == "preference":
-        found = store.examples_with_attempts(*runs, **chosen)
-        rows = ((row, _preference(row, attempts)) for row, attempts in found)
-    else:
-        make, every = _SHAPES[shape], shape == "raw"
-        rows = (
-            (row, make(row) if row["messages"] or every else None)
-            for row in store.examples(*runs, **chosen)
-        )
-    for row, example in rows:
-        if example is not None:
+    made = _made(store, shape, runs, chosen)
+    while batch := list(islice(made, BATCH)):
+        seeds = []
+        for _, row in batch:
             if tally is not None:
                 tally.add(row)
-            yield [orjson.dumps(example, option=OPTIONS)]
+            of_people = row["agentloop"]["depth"] == 1
+            seeds.append((row["seed_id"], None if of_people else row["seed"]))
+        written = [dumped(example) for example, _ in batch]
+        yield Piece(written, roots(store, seeds) if rooted else ())
 
 
-def write(
-    target: str | Path, content: Iterable[bytes], *, store: Path | None = None, shape: str = ""
-) -> int:
+def _made(store: Store, shape: str, runs: Sequence[str], chosen: Json) -> Iterator[Made]:
+    if shape in FROM_ATTEMPTS:
+        of_attempts = FROM_ATTEMPTS[shape]
+        least = LEAST.get(shape, 2)
+        for row, attempts in store.examples_with_attempts(*runs, **chosen, least=least):
+            yield from of_attempts(row, attempts)
+        return
+    make, every = _SHAPES[shape], shape == "raw"
+    for row in store.examples(*runs, **chosen):
+        if row["messages"] or every:
+            yield make(row), row
+
+
+def write(target: str | Path, content: Iterable[bytes]) -> int:
     """Write lines to a file, whole or not at all; return the number of pieces that they came in.
 
-    A link is followed, a pipe or device written to. A name in `.parquet` makes columns of the lines.
-    Raises UserError, also for a file of the `store` that the lines come from.
+    A link is followed, a pipe or device written to. Raises UserError.
     """
-    try:
-        path = Path(target).resolve()
-        if store is not None and path in Files(store.resolve()).all:
-            raise UserError(f"`{target}` is part of the store that is exported: name another file")
-        if shape and is_parquet(path):
-            from agentloop.export.parquet import write_parquet
-
-            write_parquet(path, content, shape)
-            return 1
+    path = Path(target).resolve()
+    with writing(target):
         if path.exists() and not path.is_file():
             with path.open("wb") as file:
                 return copy(file, content)
         return _replace(path, content)
+
+
+@contextmanager
+def writing(target: str | Path) -> Iterator[None]:
+    """Turn what the system says of a place into a UserError."""
+    try:
+        yield
     except OSError as error:
         raise UserError(f"`{target}` cannot be written: {error.strerror or error}") from error
+
+
+def refuse_store(path: Path, store: Path) -> None:
+    """Raise UserError for a file that belongs to a store."""
+    if path in Files(store.resolve()).all:
+        raise UserError(f"`{path}` is part of the store that is exported: name another file")
 
 
 def is_parquet(target: str | Path) -> bool:
@@ -125,7 +147,7 @@ def _messages(row: Json) -> Json:
 
 
 def _prompt_completion(row: Json) -> Json:
-    return {**_mark(row), **prompt_completion(row["messages"])}
+    return {**_mark(row), **answered(row["messages"])}
 
 
 def _raw(row: Json) -> Json:
@@ -141,26 +163,3 @@ _SHAPES: dict[str, Callable[[Json], Json]] = {
     "prompt_completion": _prompt_completion,
     "raw": _raw,
 }
-
-
-def _preference(row: Json, attempts: Sequence[Attempt]) -> Json | None:
-    """Return the kept attempt against the worst one of the same item that answers the same prompt."""
-    kept = next((a for a in attempts if a.round == row["round"]), None)
-    if kept is None:
-        return None
-    rivals = [
-        a
-        for a in attempts
-        if (a.grade or a.reason == "failed_check")  # what nobody could judge is no bad example
-        and a.rank < kept.rank
-        and a.messages[:-1] == kept.messages[:-1]
-    ]
-    if not rivals:
-        return None
-    worst = min(rivals, key=lambda a: a.rank)
-    return {
-        **_mark(row),
-        "prompt": list(kept.messages[:-1]),
-        "chosen": [kept.messages[-1]],
-        "rejected": [worst.messages[-1]],
-    }

@@ -1,7 +1,7 @@
 """Lines of one run, a block of some thousand at a time: as fast as they are parsed and written.
 
 Enters: a store, a shape, which examples. Leaves: blocks of lines, the same bytes as `lines` has; a tally
-that was told of them. Refuses to know: files, preferences, several runs.
+that was told of them. Refuses to know: files, attempts that were not kept, several runs.
 
 The next block is read in a thread while one is shaped: DuckDB and Python have a core each.
 """
@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import orjson
 
+from agentloop.export.splitting import roots
 from agentloop.export.tally import GROUPED
 from agentloop.store.windows import Asked
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from agentloop.store import Store
     from agentloop.store.windows import Chosen
 
-OPTIONS = orjson.OPT_SORT_KEYS | orjson.OPT_APPEND_NEWLINE
 RAW = (
     "run", "recipe", "item", "seed_id", "sample", "seed", "inputs", "candidate", "messages", "verdict",
     "reason", "detail", "score", "round", "checks", "grade", "generator", "critic", "prompt", "rubric",
@@ -32,47 +32,61 @@ RAW = (
 """What an example of the shape `raw` says, besides its mark."""
 JSON = {"seed", "inputs", "candidate", "messages", "checks", "grade"}
 _PARSED = [name in JSON for name in RAW]
-_SORTED = """CASE WHEN NOT contains(messages::VARCHAR, '\\u00')
-THEN to_json(json_transform(messages, '[{"content": "VARCHAR", "role": "VARCHAR"}]'))::VARCHAR END"""
-"""A conversation with its keys in order; DuckDB writes controls otherwise than orjson."""
-_ALIKE = """coalesce(strlen(made) = strlen(messages::VARCHAR) AND NOT contains(made, '"role":null')
-    AND NOT contains(made, '"content":null'), false)"""
-"""Whether all that it says is a role and a content: else it is shorter now, or lacks one."""
-_LINE = f"""CASE WHEN {_ALIKE} THEN encode(concat('{{"agentloop":{{"depth":', agentloop.depth,
-    ',"item":', to_json(item), '}},"item":', to_json(item), ',"messages":', made, '}}', chr(10))) END"""
-_MARK = ("item", "agentloop.depth", f"CASE WHEN NOT ({_ALIKE}) THEN messages END")
+_SAID = "messages::VARCHAR"
+_AS_STORED = f"coalesce(NOT contains({_SAID}, '\\u00') AND NOT contains({_SAID}, chr(10)), false)"
+"""Whether a conversation is written as it is stored: DuckDB stores controls otherwise than orjson."""
+_NAME = "to_json(item)::VARCHAR"
+_LINE = f"""CASE WHEN {_AS_STORED} THEN encode(concat('{{"agentloop":{{"depth":', agentloop.depth,
+    ',"item":', made, '}},"item":', made, ',"messages":', {_SAID}, '}}', chr(10))) END"""
+_MARK = ("item", "agentloop.depth", "messages")
+_UNLESS_LINE = [f"CASE WHEN NOT {_AS_STORED} THEN {name} END" for name in _MARK]
 _TALKS = "messages IS NOT NULL AND messages::VARCHAR <> '[]'"
+_SEED = ("seed_id", "CASE WHEN agentloop.depth IS DISTINCT FROM 1 THEN seed END")
+"""What tells the root of an example."""
 
 Row = tuple[Any, ...]
 Value = TypeVar("Value")
-Make = Callable[[Row, Any], "Json"]
+Make = Callable[[Row], "Json"]
+"""Makes an example of item, depth, conversation as JSON, and the columns of its own."""
+
+
+class Piece(NamedTuple):
+    """Some lines, and the root seed of each where it was asked for."""
+
+    lines: list[bytes]
+    roots: Sequence[str] = ()
 
 
 def blocks(
-    store: Store, shape: str, chosen: Chosen, tally: Tally | None = None
-) -> Iterator[list[bytes]]:
+    store: Store, shape: str, chosen: Chosen, tally: Tally | None = None, rooted: bool = False
+) -> Iterator[Piece]:
     """Yield the lines of a run's examples, and count them."""
     make, own = _SHAPES[shape]
     fast = shape == "messages"
-    columns = [_LINE if fast else "NULL", *_MARK, *own]
+    columns = [_LINE, *_UNLESS_LINE] if fast else ["NULL", *_MARK, *own]
+    columns += _SEED if rooted else ()
     grouped = GROUPED if tally is not None else ()
-    made, kept = _SORTED if fast else "NULL::VARCHAR", "true" if shape == "raw" else _TALKS
+    kept = "true" if shape == "raw" else _TALKS
 
     def asked() -> Asked:
-        return Asked([*columns, *(tally.columns if tally else ())], grouped, made, kept)
+        return Asked([*columns, *(tally.columns if tally else ())], grouped, _NAME, kept)
 
     for rows, groups in _ahead(store.blocks(chosen, asked)):
-        lines = [row[0] or _dumped(make, row[1:]) for row in rows]
+        lines = [row[0] or dumped(make(row[1:])) for row in rows]
         if tally is not None:
-            talks = [row[3] or line for row, line in zip(rows, lines, strict=True)]
-            tally.take(
-                groups, talks, [row[len(columns)] for row in rows if len(row) > len(columns)]
-            )
-        yield lines
+            talks = [row[3] for row in rows] if shape == "prompt_completion" else lines
+            told = bool(rows) and len(rows[0]) > len(columns)
+            tally.take(groups, talks, [row[-1] for row in rows] if told else [])
+        yield Piece(lines, roots(store, _seeds(rows, len(columns))) if rooted else ())
 
 
-def _dumped(make: Make, row: Row) -> bytes:
-    return orjson.dumps(make(row, orjson.loads(row[2] or "null")), option=OPTIONS)
+def _seeds(rows: Sequence[Row], end: int) -> list[tuple[str, Json | None]]:
+    return [(row[end - 2], orjson.loads(row[end - 1]) if row[end - 1] else None) for row in rows]
+
+
+def dumped(example: Json) -> bytes:
+    """Return an example as a line: columns in the order of their names, what they hold as it was."""
+    return orjson.dumps(dict(sorted(example.items())), option=orjson.OPT_APPEND_NEWLINE)
 
 
 def _ahead(values: Iterator[Value]) -> Iterator[Value]:
@@ -87,29 +101,32 @@ def _ahead(values: Iterator[Value]) -> Iterator[Value]:
 
 def mark(item: str, depth: int) -> Json:
     """Return what an example carries, so that it is known for a made one when it is a seed."""
-    return {"item": item, "agentloop": {"item": item, "depth": depth}}
+    return {"item": item, "agentloop": {"depth": depth, "item": item}}
 
 
-def prompt_completion(talk: Sequence[Json]) -> Json:
-    """Return a conversation as the text that was asked, and the one that was answered."""
-    *prompt, answer = talk
-    return {
-        "prompt": "\n\n".join(message["content"] for message in prompt),
-        "completion": answer["content"],
-    }
+def _stored(text: str | None) -> Any:
+    """Return JSON that is written as it is stored, where the database stores it as orjson does."""
+    if text is None:
+        return None
+    return orjson.loads(text) if "\\u00" in text or "\n" in text else orjson.Fragment(text)
 
 
-def _messages(row: Row, talk: Any) -> Json:
-    return {**mark(row[0], row[1]), "messages": talk}
+def answered(talk: Sequence[Any]) -> Json:
+    """Return a conversation as what was asked, and the one message that was answered."""
+    return {"prompt": list(talk[:-1]), "completion": [talk[-1]]}
 
 
-def _prompt_completion(row: Row, talk: Any) -> Json:
-    return {**mark(row[0], row[1]), **prompt_completion(talk)}
+def _messages(row: Row) -> Json:
+    return {**mark(row[0], row[1]), "messages": _stored(row[2])}
 
 
-def _raw(row: Row, talk: Any) -> Json:
+def _prompt_completion(row: Row) -> Json:
+    return {**mark(row[0], row[1]), **answered(orjson.loads(row[2]))}
+
+
+def _raw(row: Row) -> Json:
     told = {
-        name: orjson.loads(value) if is_json and value is not None else value
+        name: _stored(value) if is_json else value
         for name, value, is_json in zip(RAW, row[3:], _PARSED, strict=False)
     }
     return {"schema": 1, **mark(row[0], row[1]), **told}

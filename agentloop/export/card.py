@@ -7,19 +7,36 @@ Refuses to know: stores, lines, how a figure came about.
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
-import yaml
-
+from agentloop.export.front import commands, front_matter, language_codes
+from agentloop.export.tally import NOT_STATED
 from agentloop.plain import plain
 from agentloop.records import Json
 
 Rows = Sequence[Sequence[object]]
 
-SIZES = (1_000, 10_000, 100_000, 1_000_000, 10_000_000)
-NAMES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M")
 LONGEST = 200  # characters of a value that is shown
 MOST = 12  # rows of a table
+COLUMNS = {
+    "item": "the item's name in the store; null for an example by people",
+    "agentloop": "the mark of what is made: its item, and its generations away from people's text",
+    "messages": "the conversation: turns of role and content",
+    "prompt": "the turns that come before the answer",
+    "completion": "the answer: one turn",
+    "label": "true: accepted; false: judged and refused",
+    "chosen": "the kept answer: one turn",
+    "rejected": "the worst answer to the same prompt that was judged: one turn",
+    "seed": "what the item started from; in the shape `critique` as JSON in text",
+    "draft": "the conversation before the revision",
+    "critique": "failed checks and marks below the top, a line each: what was to be repaired",
+    "revision": "the conversation after it; the critic's score or the checks say that it is better",
+    "round": "the number of the attempt among the item's; 0 is the first draft",
+    "draft_score": "the critic's score of the draft, 0 to 1; null where a failed check spared it",
+    "revision_score": "the same of the revision",
+    "accepted": "whether the revision passed checks, floors and threshold",
+}
 FIGURES = {
     "texts": "texts",
     "tokens": "words measured",
@@ -47,8 +64,10 @@ FIGURES = {
 def card(facts: Json) -> str:
     """Return the card of an exported file."""
     parts = [
-        _front(facts),
+        [front_matter(facts)],
         _summary(facts),
+        _sides(facts),
+        _licences(facts),
         _making(facts),
         _quality(facts),
         _variety(facts),
@@ -58,22 +77,6 @@ def card(facts: Json) -> str:
         _again(facts),
     ]
     return "\n".join("\n".join(part) + "\n" for part in parts)
-
-
-def _front(facts: Json) -> Iterator[str]:
-    size = next((n for n, most in zip(NAMES, SIZES, strict=True) if facts["lines"] < most), "n>1M")
-    front = {
-        "pretty_name": facts["file"],
-        "license": "other",
-        "license_name": "see-card",
-        "task_categories": ["text-generation"],
-        "size_categories": [size],
-        "tags": ["synthetic", "agentloop"],
-        "configs": [{"config_name": "default", "data_files": facts["file"]}],
-    }
-    yield "---"
-    yield yaml.safe_dump(front, sort_keys=False, allow_unicode=True).rstrip()
-    yield "---"
 
 
 def _summary(facts: Json) -> Iterator[str]:
@@ -97,15 +100,57 @@ def _summary(facts: Json) -> Iterator[str]:
             ),
             *((f"verdict {name}", f"{count:,}") for name, count in tally["verdicts"].items()),
             *((f"kept in round {name}", f"{count:,}") for name, count in tally["rounds"].items()),
+            *((f"label {name}", f"{count:,}") for name, count in tally["labels"].items()),
         ],
     )
     yield ""
     yield "Columns:"
     yield ""
-    yield from _table(("column", "type"), facts["columns"].items())
+    rows = [(name, kind, COLUMNS.get(name, "")) for name, kind in facts["columns"].items()]
+    yield from _table(("column", "type", "what it is"), rows, most=40)
+
+
+def _sides(facts: Json) -> Iterator[str]:
+    """Return the files, and by what rule an example is in one and not in another."""
+    yield "## Files"
     yield ""
-    licences = ", ".join(f"{name} ({n:,})" for name, n in tally["licences"].items()) or "none"
-    yield f"Licences that the seeds state: {shown(licences)}. What was made from them is bound by them."
+    files = facts["files"]
+    rows = [(f["file"], f["side"] or "all", f"{f['lines']:,}", f["sha256"]) for f in files]
+    yield from _table(("file", "side", "examples", "SHA-256"), rows)
+    if facts["split"]:
+        yield ""
+        yield (
+            "A seed and all that was made from it are on one side, by a hash of the seed's id: however "
+            "the store grows, none changes sides. What was made from a made text is on the side of the "
+            "seed that this one came from, where the store has it, and else with all else that was made "
+            "from it. Seeds whose texts are nearly alike are different seeds, as are an item and those "
+            "which its prompt showed as examples. Examples by people are on the side of a hash of what "
+            "they say."
+        )
+
+
+def _licences(facts: Json) -> Iterator[str]:
+    tally = facts["tally"]
+    yield "## Licence and language"
+    yield ""
+    licences = _counted(tally["licences"])
+    if tally["licences"].keys() - {NOT_STATED}:
+        yield f"Licences that the seeds state: {licences}. What was made from them is bound by them."
+    else:
+        yield "No seed states a licence (field `license`): it is unknown, find out before you share."
+    if facts["by_people"]:
+        yield ""
+        yield "The examples by people are under the licence of their file, which says none here."
+    yield ""
+    if codes := language_codes(tally["languages"]):
+        said = _counted(tally["languages"])
+        yield f"Languages that the seeds state: {said}; codes: {', '.join(codes)}."
+    else:
+        yield "No seed states its language by a code (in a field `language`), and nobody looked for it."
+
+
+def _counted(found: Json) -> str:
+    return shown(", ".join(f"{name} ({count:,})" for name, count in found.items()))
 
 
 def _making(facts: Json) -> Iterator[str]:
@@ -237,7 +282,7 @@ def _people(facts: Json) -> Iterator[str]:
             heads = (
                 f"`{shown(name)}`",
                 "accepted",
-                f"ratio to {strata[0]['best']}",
+                f"ratio to {shown(strata[0]['best'])}",
                 "four-fifths rule",
             )
             yield from _section(strata, heads, rows)
@@ -267,11 +312,22 @@ def _unmeasured(facts: Json) -> Iterator[str]:
 def _again(facts: Json) -> Iterator[str]:
     yield "## Make it again"
     yield ""
+    lines = commands(facts)
+    longest = max((len(ticks) for line in lines for ticks in re.findall("`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    yield f"{fence}sh"
+    yield from lines
+    yield fence
+    yield ""
     yield (
-        f"Export the same store again and its bytes are the same: SHA-256 `{facts['sha256']}`. "
-        "The store holds every seed, prompt, reply and grade: `agentloop why STORE ITEM`. The models "
-        "may answer differently another time."
+        "STORE is the store and SEEDS the file of seeds; other settings, of each role and of the run, "
+        "stand in the manifest. The same store gives the same bytes, those with the SHA-256 above. The "
+        "store holds every seed, prompt, reply and grade: `agentloop why STORE ITEM`. The models may "
+        "answer differently another time."
     )
+    versions = {name: said for run in facts["runs"] for name, said in run["versions"].items()}
+    yield ""
+    yield from _table(("package", "version"), versions.items())
 
 
 def shown(text: object) -> str:

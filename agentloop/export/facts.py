@@ -30,6 +30,8 @@ def run_facts(store: Store, run: str, grading: int = 0) -> Json:
     return {
         **{name: about[name] for name in ("run", "recipe", "parent", "time", "versions")},
         "models": _models(identity),
+        "specs": {role: str(said.get("model")) for role, said in _roles(identity)},
+        "shares": identity.get("generator.mix"),
         "hashes": _hashes(identity),
         "seed": identity.get("seed"),
         "settings": settings,
@@ -47,13 +49,18 @@ def run_facts(store: Store, run: str, grading: int = 0) -> Json:
 
 def _models(identity: Json) -> dict[str, str]:
     """Return role → model, with what its weights hash to where that is known."""
-    found = {}
+    return {
+        role: f"{said.get('model')} ({weights[:12]})"
+        if (weights := said.get("weights"))
+        else str(said.get("model"))
+        for role, said in _roles(identity)
+    }
+
+
+def _roles(identity: Json) -> Iterator[tuple[str, Json]]:
     for key, said in sorted(identity.items()):
         if key.startswith("models.") and isinstance(said, dict):
-            weights = said.get("weights")
-            name = str(said.get("model"))
-            found[key.removeprefix("models.")] = f"{name} ({weights[:12]})" if weights else name
-    return found
+            yield key.removeprefix("models."), said
 
 
 def _hashes(identity: Json) -> dict[str, str]:

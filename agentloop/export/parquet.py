@@ -1,15 +1,12 @@
 """Parquet: the lines of an export as columns.
 
-Enters: lines of a shape, a path. Leaves: a file, whole or not at all, the same bytes for the same lines.
-Refuses to know: stores, what lines say. Columns that a shape does not have are left out, as people's
-examples may bring; what is JSON of no fixed form stays JSON, as text.
+Enters: a file of lines of a shape. Leaves: another file, the same bytes for the same lines. Refuses to
+know: stores, what lines say, where files belong. What is JSON of no fixed form stays JSON, as text.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import IO
 
 from agentloop.errors import UserError, boundary
 from agentloop.export.blocks import JSON, RAW
@@ -22,8 +19,20 @@ NUMBERS = {
 }  # fmt: skip
 COLUMNS = {
     "messages": {**MARK, "messages": TALK},
-    "prompt_completion": {**MARK, "prompt": "VARCHAR", "completion": "VARCHAR"},
+    "prompt_completion": {**MARK, "prompt": TALK, "completion": TALK},
     "preference": {**MARK, "prompt": TALK, "chosen": TALK, "rejected": TALK},
+    "kto": {**MARK, "prompt": TALK, "completion": TALK, "label": "BOOLEAN"},
+    "critique": {
+        **MARK,
+        "seed": "VARCHAR",
+        "draft": TALK,
+        "critique": "VARCHAR",
+        "revision": TALK,
+        "round": "INTEGER",
+        "draft_score": "DOUBLE",
+        "revision_score": "DOUBLE",
+        "accepted": "BOOLEAN",
+    },
     "raw": {
         "schema": "INTEGER",
         **MARK,
@@ -35,31 +44,8 @@ COLUMNS = {
 LEAST = 1 << 24  # bytes of a line that DuckDB takes at least
 
 
-def write_parquet(path: Path, content: Iterable[bytes], shape: str) -> None:
-    """Write lines as Parquet; UserError where the path is no plain file. Raises OSError."""
-    if path.exists() and not path.is_file():
-        raise UserError(f"`{path}` is no file: Parquet cannot be written to a pipe or device")
-    lines, part = (path.with_name(f".{path.name}.{kind}") for kind in ("lines", "part"))
-    try:
-        with lines.open("wb") as file:
-            longest = _copied(file, content)
-        _convert(lines, part, shape, longest)
-        part.replace(path)
-    finally:
-        lines.unlink(missing_ok=True)
-        part.unlink(missing_ok=True)
-
-
-def _copied(file: IO[bytes], content: Iterable[bytes]) -> int:
-    """Write lines to a file; return the bytes of the longest one."""
-    longest = 0
-    for piece in content:
-        file.write(piece)
-        longest = max(longest, *map(len, piece.split(b"\n")))
-    return longest
-
-
-def _convert(lines: Path, target: Path, shape: str, longest: int) -> None:
+def to_parquet(lines: Path, target: Path, shape: str, longest: int) -> None:
+    """Write a file of lines as Parquet; `longest` is the bytes of its longest line."""
     import duckdb
 
     listed = ", ".join(f"{name}: '{kind}'" for name, kind in COLUMNS[shape].items())

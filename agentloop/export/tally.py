@@ -26,6 +26,8 @@ OPTIONS = 8  # values that a field may have to count as a label
 LABEL = 40  # characters of a label at most
 BINS = 10  # of the scores
 
+NOT_STATED = "not stated"
+
 Talk = Sequence[Json]
 COUNTED = {
     "runs": "run",
@@ -36,14 +38,16 @@ COUNTED = {
     "verdicts": "verdict",
 }
 """What is counted by its values, and where the view `examples` has it."""
+STATED = ("license", "licence", "language", "lang")
+"""What a seed may state of itself."""
 GROUPED = (
     *COUNTED.values(),
     "score",
     "self_graded",
     *(
-        f"CASE WHEN contains(seed::VARCHAR, '\"licen') AND json_type(seed, '$.{name}') = 'VARCHAR' "
+        f"CASE WHEN contains(seed::VARCHAR, '\"{name[:4]}') AND json_type(seed, '$.{name}') = 'VARCHAR' "
         f"THEN seed->>'{name}' END"
-        for name in ("license", "licence")
+        for name in STATED
     ),
     "CASE WHEN agentloop.depth IS DISTINCT FROM 1 THEN seed END",
 )
@@ -56,7 +60,8 @@ class Tally:
     def __init__(self) -> None:
         self._rows = 0
         self._counted: dict[str, Counter[Any]] = {name: Counter() for name in COUNTED}
-        self._licences: Counter[tuple[str | None, str | None]] = Counter()
+        self._stated: Counter[tuple[str | None, ...]] = Counter()
+        self._good: Counter[bool] = Counter()
         self._scores: Counter[float | None] = Counter()
         self._real = self._self_graded = 0
         self._talks = EvenSample[str | bytes](SAMPLE)
@@ -69,13 +74,15 @@ class Tally:
         return ["candidate"] if not self._rows or self._labels else []
 
     def add(self, row: Json) -> None:
-        """Count a row."""
+        """Count a row, and the `label` that an example has which was made of it."""
+        if row.get("label") is not None:
+            self._good[row["label"]] += 1
         seed, depth = row["seed"], row["agentloop"]["depth"]
         group = (
             *(row[name] for name in ("run", "generator", "critic")),
             depth,
             *(row[name] for name in ("round", "verdict", "score", "self_graded")),
-            *(seed[n] if isinstance(seed.get(n), str) else None for n in ("license", "licence")),
+            *(seed[n] if isinstance(seed.get(n), str) else None for n in STATED),
             None if depth == 1 else orjson.dumps(seed),
             1,
         )
@@ -92,19 +99,22 @@ class Tally:
 
         A conversation may come as a line that has it as `messages`; candidates come where `columns` ask.
         """
-        for *values, score, graded, licence, british, seed, rows in groups:
+        for values, (score, graded, *stated, seed, rows) in (_parted(group) for group in groups):
             for counts, value in zip(self._counted.values(), values, strict=True):
                 counts[value] += rows
             self._scores[score] += rows
             self._self_graded += rows if graded else 0
-            self._licences[licence, british] += rows
+            self._stated[tuple(stated)] += rows
             self._real += rows if seed is None or depth_of(orjson.loads(seed), {}) == 1 else 0
         self._talks.extend(talks)
+        before = self._rows
         for candidate in candidates:
+            if not self.columns:
+                break
             self._rows += 1
             for name, value in (orjson.loads(candidate or "null") or {}).items():
                 self._label(name, value)
-        self._rows += 0 if candidates else len(talks)
+        self._rows = before + len(talks)
 
     def as_dict(self) -> Json:
         """Return counts and figures as JSON values."""
@@ -114,7 +124,9 @@ class Tally:
         return {
             "rows": self._rows,
             **{name: _named(counts) for name, counts in self._counted.items()},
-            "licences": self._stated(),
+            "labels": {str(good).lower(): n for good, n in sorted(self._good.items())},
+            "licences": self._found(slice(0, 2)),
+            "languages": self._found(slice(2, 4)),
             "scores": self._binned(),
             "real_seeded": self._real,
             "self_graded": self._self_graded,
@@ -126,12 +138,12 @@ class Tally:
             "bias": self._bias([f"{a}\n{b}" for a, b in zip(asked, answered, strict=True)]),
         }
 
-    def _stated(self) -> dict[str, int]:
-        """Return how many seeds state each licence."""
+    def _found(self, names: slice) -> dict[str, int]:
+        """Return what so many seeds state under some of the names."""
         found: Counter[str] = Counter()
-        for said, count in self._licences.items():
-            stated = [text.strip()[:LABEL] for text in said if text and text.strip()]
-            found[stated[0] if stated else "not stated"] += count
+        for said, count in self._stated.items():
+            stated = [text.strip()[:LABEL] for text in said[names] if text and text.strip()]
+            found[stated[0] if stated else NOT_STATED] += count
         return dict(sorted(found.items()))
 
     def _binned(self) -> list[int]:
@@ -165,6 +177,10 @@ class Tally:
             "sentiment": _plain(bias.sentiment_gaps(texts)),
             "balance": {n: _plain(bias.balance(counts.elements())) for n, counts in labels.items()},
         }
+
+
+def _parted(group: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:
+    return group[: len(COUNTED)], group[len(COUNTED) :]
 
 
 def _plain(records: Sequence[Record]) -> list[Json]:

@@ -10,6 +10,7 @@ says so when it seeds again: a line of an export, and a row of the view `example
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,17 +29,31 @@ def depth_of(seed: Json, inputs: Json) -> int:
     return 1 + max(_deepest(seed), _deepest(inputs))
 
 
+def parent_of(seed: Json) -> str | None:
+    """Return the item that a seed was made as, the deepest where it holds several; None for people's."""
+    named = [
+        (depth, record[FIELD]["item"])
+        for record in _held(seed)
+        if (depth := _marked(record)) and isinstance(record[FIELD].get("item"), str)
+    ]
+    return str(max(named)[1]) if named else None
+
+
 def _deepest(value: Any) -> int:
     """Return the greatest depth among a value and all that it holds; 0 where nothing is marked."""
-    deepest, open_ = 0, [value]
+    return max(map(_marked, _held(value)), default=0)
+
+
+def _held(value: Any) -> Iterator[Json]:
+    """Yield the records in a value, itself among them."""
+    open_ = [value]
     while open_:
         inner = open_.pop()
         if isinstance(inner, dict):
-            deepest = max(deepest, _marked(inner))
+            yield inner
             open_ += inner.values()
         elif isinstance(inner, list | tuple):
             open_ += inner
-    return deepest
 
 
 def _marked(record: Json) -> int:

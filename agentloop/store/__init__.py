@@ -232,8 +232,9 @@ class Store:
         verdict: str = "accepted",
         where: str = "",
         grading: int = 0,
+        least: int = 2,
     ) -> Iterator[tuple[Json, list[Attempt]]]:
-        """Yield rows of `examples` that have several attempts, each with all of them, by round."""
+        """Yield rows of `examples` that have `least` attempts, each with all of them, by round."""
         with self._chosen(runs, verdict, where, grading) as (connection, chosen, values):
             sql = f"""
             SELECT e.*, t.attempts FROM ({chosen}) e JOIN (
@@ -241,7 +242,7 @@ class Store:
                 FROM attempts a
                 LEFT JOIN grades g ON g.run = a.run AND g.item = a.item AND g.opening = a.opening
                     AND g.round = a.round AND g.grading = $grading
-                WHERE list_contains($runs, a.run) GROUP BY ALL HAVING count(*) > 1
+                WHERE list_contains($runs, a.run) GROUP BY ALL HAVING count(*) >= {least}
             ) t USING (run, item, opening) ORDER BY e.time, e.item
             """
             for row in _stream(connection, sql, values, where):
