@@ -43,7 +43,7 @@ def save_report(store: Store, target: str | Path, run: str | None = None, gradin
         raise UserError(f"`{target}` is a store or a part of one: name another file")
     name = store.run(run)
     data = page(store, name, store.grading(grading, name)).encode()
-    write(target, [data], store=store.path)
+    write(target, [data])
     return len(data)
 
 
