@@ -52,14 +52,16 @@ def _compared(old: list[str], new: list[str]) -> list[Piece]:
 
 
 def _told(found: list[tuple[Fate, str]]) -> list[Piece]:
-    """Join neighbours; between two that are the same, all that went stands before all that came."""
+    """Join neighbours, over a space too: between two that stayed, all that went is before what came."""
     pieces: list[Piece] = []
     gone = new = ""
-    for kind, text in [*found, ("same", "")]:
+    for number, (kind, text) in enumerate([*found, ("same", "")], 1):
         if kind == "gone":
             gone += text
         elif kind == "new":
             new += text
+        elif (gone or new) and text.isspace() and number < len(found):
+            gone, new = gone + text, new + text
         else:
             three: list[tuple[Fate, str]] = [("gone", gone), ("new", new), ("same", text)]
             pieces += [Piece(*one) for one in three if one[1]]

@@ -33,6 +33,13 @@ def test_words_are_compared() -> None:
     ]  # fmt: skip
 
 
+def test_words_that_went_in_a_row_stand_together() -> None:
+    assert changes("a little of it melts. ", "a less effective melts. ") == [
+        Piece("same", "a "), Piece("gone", "little of it"), Piece("new", "less effective"),
+        Piece("same", " melts. "),
+    ]  # fmt: skip
+
+
 def test_long_texts_are_compared_by_lines_and_very_long_ones_not_at_all() -> None:
     lines = [f"line {n} of a text\n" for n in range(MOST // 2)]
     other = [*lines[:100], "another\n", *lines[101:]]
