@@ -10,7 +10,7 @@ SHELL  := bash
 .SHELLFLAGS := -eu -o pipefail -c
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench lock clean
+.PHONY: help demo test lint format bench pictures lock clean
 
 help:  ## what one can make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -52,6 +52,9 @@ format: $(VENV)/.dev  ## let ruff put the code in order
 
 bench: $(VENV)/.dev  ## the figures of speed in one table
 	@$(BIN)/python benchmarks/table.py
+
+pictures: $(VENV)/.dev  ## the README's pictures, of the demo's run; wants chromium
+	@$(BIN)/python docs/pictures.py demo/qa.duckdb
 
 lock: $(VENV)/.dev  ## write constraints.txt anew from this environment
 	@$(PIP) freeze --all --exclude-editable | grep -E '^[A-Za-z0-9._-]+==' \
