@@ -35,3 +35,4 @@ def view(store: str, run_name: str | None, port: int, annotator: str, no_browser
         raise SettingsError(EXTRA) from error
 
     serve(store, run_name, port=port, browser=not no_browser, annotator=annotator, told=click.echo)
+    raise click.Abort  # nothing else ends it

@@ -6,6 +6,7 @@ know: what the pages show.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import socket
@@ -60,7 +61,8 @@ def serve(
         told(address)
         if browser and _has_screen():
             webbrowser.open(address)
-        uvicorn.Server(config).run(sockets=[listening])
+        with contextlib.suppress(KeyboardInterrupt):  # none comes where a shell had SIGINT ignored
+            uvicorn.Server(config).run(sockets=[listening])
 
 
 def _listen(port: int) -> socket.socket:

@@ -191,6 +191,7 @@ def test_labels_are_given_by_keyboard_and_calibrate_sees_them(seen: Seen, path: 
     told = page.locator("[data-told]")
     said = {"1": "good", "2": "bad", "3": "unsure"}
     for key in ("1", "2", "1", "3"):
+        page.wait_for_load_state()  # the script listens by then
         expect(page.locator("#machine")).to_be_empty()
         page.keyboard.press(key)
         expect(told).to_have_text(f"you said: {said[key]}")
@@ -198,8 +199,10 @@ def test_labels_are_given_by_keyboard_and_calibrate_sees_them(seen: Seen, path: 
         here = page.url
         page.keyboard.press("j")
         expect(page).not_to_have_url(here)
+    page.wait_for_load_state()
     page.keyboard.press("k")
     expect(told).to_have_text("you said: unsure")
+    page.wait_for_load_state()
     page.keyboard.press("u")
     expect(told).to_have_text("not labelled")
     labels = read_labels(Store(path), RUN)
