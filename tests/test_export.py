@@ -459,3 +459,16 @@ def test_parquet_that_fails_leaves_what_was_there(store: Path, tmp_path: Path) -
     assert run_cli(["export", str(store), "-o", str(target), "--where", "1 / (score - 1) > 'x'"])
     assert target.read_text() == "what was here"
     assert [p.name for p in tmp_path.iterdir()] == ["x.parquet"]
+
+
+def test_a_place_of_parquet_says_nothing_of_what_is_in_it(store: Path, tmp_path: Path) -> None:
+    """DuckDB would read columns out of a folder's name, and more files than the one that is named."""
+    folder = tmp_path / "item=zz"
+    folder.mkdir()
+    (folder / ".ax1.parquet.lines").write_text('{"item": "another"}\n')
+    assert run_cli(["export", str(store), "-o", str(folder / "a*[1].parquet")]) == 0
+    (folder / "a*[1].parquet").rename(tmp_path / "moved.parquet")
+    with duckdb.connect() as connection:
+        sql = "SELECT item FROM read_parquet(?)"
+        found = connection.execute(sql, [str(tmp_path / "moved.parquet")]).fetchall()
+    assert {item for (item,) in found} == {row["item"] for row in Store(store).examples()}

@@ -33,7 +33,8 @@ def test_plain_text_is_left_alone(text: str) -> None:
     ("text", "shown"),
     [
         ("\x1b[31mred", "\\x1b[31mred"),
-        ("a\r\nb\tc", "a\\r b c"),
+        ("a\r\nb\tc", "a b c"),
+        ("a\rb", "a\\rb"),
         ("safe\u202efdp.exe", "safe\\u202efdp.exe"),
         ("bell\a", "bell\\x07"),
         ("half \ud800", "half \\ud800"),
@@ -48,6 +49,20 @@ def test_what_could_fool_a_screen_is_written_out(text: object, shown: str) -> No
 def test_a_cut_is_shown() -> None:
     assert plain("abcdef", 4) == "abc…"
     assert plain("abcd", 4) == "abcd"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\ud800 \udfff", r"\ud800 \udfff"),
+        ("\x1c \x85\x0b", r"\x1c \x85\x0b"),
+        ("a\ud800\nb\t\u200fc\u2029", "a\\ud800\nb\t\\u200fc\\u2029"),
+        ("dos\r\nlines", "dos\nlines"),
+        ("no-break\xa0space", "no-break\xa0space"),
+    ],
+)
+def test_harmless_text_has_its_controls_written_out(text: str, shown: str) -> None:
+    assert harmless(text) == shown
 
 
 def test_harmless_text_keeps_its_lines_and_spaces() -> None:

@@ -23,7 +23,7 @@ from typing import Any
 
 from agentloop.checks import share_cores
 from agentloop.collecting import seldom_collecting
-from agentloop.engines import Task, Walked
+from agentloop.engines import Task
 from agentloop.engines.parcel import Orders, limits_of, unpack
 from agentloop.engines.remote import LeasedPace, Permit, Questions, RemoteBank, RemoteJournal
 from agentloop.engines.walk import Walker
@@ -32,7 +32,6 @@ from agentloop.errors import AgentloopError
 from agentloop.models.embedded import EmbeddedModel
 from agentloop.models.limits import Limits
 from agentloop.models.rate import UNLIMITED
-from agentloop.store.files import encoded
 from agentloop.store.journal import Memory
 
 PR_SET_PDEATHSIG = 1  # from linux/prctl.h
@@ -89,7 +88,7 @@ class Worker:
     async def _walk(self, task: Task) -> tuple[str, Any]:
         """Return what is to be said of an item."""
         try:
-            return "walked", _slim(await self._walker.walk(task))
+            return "walked", await self._walker.walk(task)
         except AgentloopError as error:
             return "raised", portable(error)
         except BaseException as error:
@@ -141,10 +140,6 @@ def _is_left() -> bool:
     """Whether the driver wants no more of this walk; a recipe may cancel itself."""
     walk = asyncio.current_task()
     return walk is not None and walk.cancelling() > 0
-
-
-def _slim(walked: Walked) -> Walked:
-    return walked._replace(lines=[encoded([line]) for line in walked.lines])
 
 
 def portable(error: AgentloopError) -> AgentloopError:

@@ -6,6 +6,7 @@ know: stores, what lines say, where files belong. What is JSON of no fixed form 
 
 from __future__ import annotations
 
+from glob import escape
 from pathlib import Path
 
 from agentloop.errors import UserError, boundary
@@ -49,13 +50,14 @@ def to_parquet(lines: Path, target: Path, shape: str, longest: int) -> None:
     import duckdb
 
     listed = ", ".join(f"{name}: '{kind}'" for name, kind in COLUMNS[shape].items())
-    source, made = (str(path).replace("'", "''") for path in (lines, target))
+    source, made = (path.replace("'", "''") for path in (escape(str(lines)), str(target)))
     with (
         boundary(UserError, f"`{target}` cannot be written", duckdb.Error),
         duckdb.connect(config={"threads": 2}) as connection,
     ):
         connection.execute(
             f"COPY (SELECT * FROM read_json('{source}', format = 'newline_delimited', "
-            f"columns = {{{listed}}}, maximum_object_size = {max(LEAST, longest + 1)})) "
+            f"hive_partitioning = false, columns = {{{listed}}}, "
+            f"maximum_object_size = {max(LEAST, longest + 1)})) "
             f"TO '{made}' (FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 50000)"
         )

@@ -10,7 +10,6 @@ characters are written out, then all is escaped.
 from __future__ import annotations
 
 import math
-import re
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,15 +19,13 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from agentloop.calibration_report import told as shown_estimate
 from agentloop.errors import UserError
 from agentloop.export import write
-from agentloop.plain import plain
+from agentloop.plain import harmless
 from agentloop.records import Json
 from agentloop.report.contents import contents, percent
 from agentloop.store.files import Files
 
 if TYPE_CHECKING:
     from agentloop.store import Store
-
-_BLANKS = re.compile(r"([ \n\t]+)")
 
 
 def save_report(store: Store, target: str | Path, run: str | None = None, grading: int = 0) -> int:
@@ -68,7 +65,7 @@ def _rendered(values: Json) -> str:
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=visible,
+        finalize=_finalized,
         trim_blocks=True,
         lstrip_blocks=True,
         loader=FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8")),
@@ -86,12 +83,9 @@ def _rendered(values: Json) -> str:
     return environment.get_template("page.html.j2").render(values)
 
 
-def visible(value: Any) -> Any:
-    """Return text with what would not show written out, as in a terminal, but its lines as they are."""
-    if not isinstance(value, str) or hasattr(value, "__html__"):
-        return value
-    parts = _BLANKS.split(value.replace("\r\n", "\n"))
-    return "".join(part if place % 2 else plain(part) for place, part in enumerate(parts))
+def _finalized(value: Any) -> Any:
+    """Make text harmless, unless it is HTML already."""
+    return value if not isinstance(value, str) or hasattr(value, "__html__") else harmless(value)
 
 
 def _share(value: float) -> str:

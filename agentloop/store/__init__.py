@@ -377,7 +377,8 @@ def _check_condition(connection: duckdb.DuckDBPyConnection, where: str) -> None:
         empty.execute(f"CREATE TABLE examples ({listed})")
         empty.execute("SET enable_external_access = false")
         empty.execute("SET lock_configuration = true")
-        if len(duckdb.extract_statements(probe)) != 1:
+        bare = f"SELECT 1 WHERE\n{where}\n"  # no bracket of it may close one of ours
+        if any(len(duckdb.extract_statements(sql)) != 1 for sql in (bare, probe)):
             raise StoreError(refusal)
         empty.execute(probe)
 

@@ -103,7 +103,7 @@ def read_windows(
 
 def _block(connection: duckdb.DuckDBPyConnection, sql: str, values: Json, asked: Asked) -> Block:
     """Join once, then read the rows and count them."""
-    sql = f"FROM (SELECT *, {asked.made} AS made {sql} AND {asked.kept})"
+    sql = f"FROM (SELECT *, {asked.made} AS made {sql}) WHERE {asked.kept}"
     columns = ", ".join(f"{column} AS c{n}" for n, column in enumerate(asked.columns))
     if not asked.grouped:
         sql = f"SELECT {columns} {sql} ORDER BY time, item"

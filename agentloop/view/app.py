@@ -24,6 +24,7 @@ from starlette.staticfiles import StaticFiles
 
 from agentloop.errors import AgentloopError, CalibrationError, StoreError
 from agentloop.labelled import find_rubric
+from agentloop.plain import harmless
 from agentloop.records import Item, Json
 from agentloop.rubric import Rubric
 from agentloop.store import VERDICTS, Store
@@ -57,7 +58,7 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.filters |= {"visible": showing.visible, "text": showing.as_text}
+        self._environment.filters |= {"visible": harmless, "text": showing.as_text}
 
     @property
     def app(self) -> Starlette:

@@ -10,17 +10,15 @@ all that follows. These are written out, as `agentloop.plain` does; a megabyte i
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from agentloop.changes import changes, located
-from agentloop.plain import plain
+from agentloop.plain import harmless
 from agentloop.records import Attempt, Grade, Json, Mark
 from agentloop.store.story import Story
 
 SHOWN = 20_000  # characters of one field
-_ODD = re.compile(r"[^\n]+")
 
 
 class Bit(NamedTuple):
@@ -54,18 +52,6 @@ class Draft(NamedTuple):
     beside: Grade | None
 
 
-def visible(text: str) -> str:
-    r"""Return a text of several lines with its controls written as `\\x1b`."""
-    return text if text.isprintable() else _ODD.sub(_line, text)
-
-
-def _line(found: re.Match[str]) -> str:
-    line = found[0]
-    return (
-        line if line.isprintable() else "".join(c if c in " \t" else plain(c) or " " for c in line)
-    )
-
-
 def as_text(value: object) -> str:
     """Return a field's value as text."""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
@@ -79,7 +65,7 @@ def cut(bits: Iterable[Bit]) -> list[Bit]:
         left -= len(text)
         more += len(bit.text) - len(text)
         if text:
-            shown.append(bit._replace(text=visible(text)))
+            shown.append(bit._replace(text=harmless(text)))
     return [*shown, Bit("cut", f"… {more:,} more characters")] if more else shown
 
 

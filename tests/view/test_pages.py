@@ -268,11 +268,6 @@ def test_hostile_texts_are_shown_as_texts(tmp_path: Path, odd: str) -> None:
     assert r"\x1b[31mred \u202egnp.exe" in client.get(f"/item/{item}").text
 
 
-def test_half_a_surrogate_is_written_out() -> None:
-    """DuckDB takes none into a column of JSON; what else may bring one is not asked."""
-    assert showing.visible("a\ud800\nb\t\u200fc") == "a\\ud800\nb\t\\u200fc"
-
-
 def test_a_long_text_is_cut_and_says_so() -> None:
     bits = showing.cut([showing.Bit("same", "a" * 30_000), showing.Bit("new", "b" * 5)])
     assert [len(bit.text) for bit in bits[:-1]] == [showing.SHOWN]
