@@ -17,9 +17,9 @@ from agentloop import export
 from agentloop.cli import run_cli
 from agentloop.errors import StoreError, UserError
 from agentloop.export import SHAPES
-from agentloop.export.tally import Tally
+from agentloop.export.tally import NAMES, OTHERS, Tally
 from agentloop.models.base import Reply
-from agentloop.records import Usage
+from agentloop.records import Json, Usage
 from agentloop.store import Store, windows
 from agentloop.store.files import connect
 from tests.builders import QA, SEEDS, agent, draft, marks, play, tiny
@@ -381,6 +381,7 @@ class Odd(QA):
 def test_lines_of_one_run_are_those_of_several(tmp_path: Path, monkeypatch: Any) -> None:
     """The one is written by the database, the other by Python."""
     monkeypatch.setattr(windows, "WINDOW", 3)
+    monkeypatch.setattr(windows, "FETCHED", 2)
 
     def generate(prompt: str) -> str:
         number = prompt.partition("number ")[2].partition(".")[0]
@@ -400,6 +401,7 @@ def test_lines_of_one_run_are_those_of_several(tmp_path: Path, monkeypatch: Any)
 
 def test_tallies_of_one_run_are_those_of_several(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(windows, "WINDOW", 3)
+    monkeypatch.setattr(windows, "FETCHED", 2)
     claims: list[Any] = ["MIT", 5, None, " ", "CC0", "MIT"]
     given = [{**seed, "license": c} for seed, c in zip(SEEDS, claims, strict=False)]
     given += [{**SEEDS[9], "licence": "CC-BY"}, {**SEEDS[10], "agentloop": {"depth": 1}}]
@@ -472,3 +474,18 @@ def test_a_place_of_parquet_says_nothing_of_what_is_in_it(store: Path, tmp_path:
         sql = "SELECT item FROM read_parquet(?)"
         found = connection.execute(sql, [str(tmp_path / "moved.parquet")]).fetchall()
     assert {item for (item,) in found} == {row["item"] for row in Store(store).examples()}
+
+
+def test_names_that_differ_in_every_seed_are_counted_together_in_the_end() -> None:
+    tally = Tally()
+    row: Json = {
+        "run": "r", "generator": "g", "critic": "c", "agentloop": {"depth": 1}, "round": 0,
+        "verdict": "accepted", "score": 0.55, "self_graded": False, "messages": [], "candidate": {},
+    }  # fmt: skip
+    for number in range(1500):
+        tally.add({**row, "seed": {"license": f"licence {number}", "lang": " en "}})
+    told = tally.as_dict()
+    assert len(told["licences"]) == NAMES + 1
+    assert told["licences"][OTHERS] == 500
+    assert told["languages"] == {"en": 1500}
+    assert told["scores"] == [0, 0, 0, 0, 0, 1500, 0, 0, 0, 0]

@@ -25,8 +25,10 @@ SAMPLE = 4_096  # rows whose texts are looked at: 60,000 tokens of 15 words
 OPTIONS = 8  # values that a field may have to count as a label
 LABEL = 40  # characters of a label at most
 BINS = 10  # of the scores
+NAMES = 1000  # different licences or languages that are told apart
 
 NOT_STATED = "not stated"
+OTHERS = "others"
 
 Talk = Sequence[Json]
 COUNTED = {
@@ -60,18 +62,19 @@ class Tally:
     def __init__(self) -> None:
         self._rows = 0
         self._counted: dict[str, Counter[Any]] = {name: Counter() for name in COUNTED}
-        self._stated: Counter[tuple[str | None, ...]] = Counter()
+        self._licences: Counter[str] = Counter()
+        self._languages: Counter[str] = Counter()
         self._good: Counter[bool] = Counter()
-        self._scores: Counter[float | None] = Counter()
+        self._scores = [0] * BINS
         self._real = self._self_graded = 0
         self._talks = EvenSample[str | bytes](SAMPLE)
         self._labels: dict[str, Counter[str]] = {}
         self._no_labels: set[str] = set()
+        self.columns = ["candidate"]
+        """What `take` wants to know of each row besides: its candidate, while a field may be a label.
 
-    @property
-    def columns(self) -> list[str]:
-        """What `take` wants to know of each row besides: its candidate, while a field may be a label."""
-        return ["candidate"] if not self._rows or self._labels else []
+        Another thread may look at it while rows are counted.
+        """
 
     def add(self, row: Json) -> None:
         """Count a row, and the `label` that an example has which was made of it."""
@@ -102,18 +105,21 @@ class Tally:
         for values, (score, graded, *stated, seed, rows) in (_parted(group) for group in groups):
             for counts, value in zip(self._counted.values(), values, strict=True):
                 counts[value] += rows
-            self._scores[score] += rows
+            if score is not None:
+                self._scores[min(int(score * BINS), BINS - 1)] += rows
             self._self_graded += rows if graded else 0
-            self._stated[tuple(stated)] += rows
+            _count(self._licences, stated[:2], rows)
+            _count(self._languages, stated[2:], rows)
             self._real += rows if seed is None or depth_of(orjson.loads(seed), {}) == 1 else 0
         self._talks.extend(talks)
         before = self._rows
-        for candidate in candidates:
-            if not self.columns:
-                break
+        for candidate in candidates if self.columns else ():
             self._rows += 1
             for name, value in (orjson.loads(candidate or "null") or {}).items():
                 self._label(name, value)
+            if not self._labels:
+                self.columns = []
+                break
         self._rows = before + len(talks)
 
     def as_dict(self) -> Json:
@@ -125,9 +131,9 @@ class Tally:
             "rows": self._rows,
             **{name: _named(counts) for name, counts in self._counted.items()},
             "labels": {str(good).lower(): n for good, n in sorted(self._good.items())},
-            "licences": self._found(slice(0, 2)),
-            "languages": self._found(slice(2, 4)),
-            "scores": self._binned(),
+            "licences": dict(sorted(self._licences.items())),
+            "languages": dict(sorted(self._languages.items())),
+            "scores": self._scores,
             "real_seeded": self._real,
             "self_graded": self._self_graded,
             "sample": len(asked),
@@ -137,22 +143,6 @@ class Tally:
             },
             "bias": self._bias([f"{a}\n{b}" for a, b in zip(asked, answered, strict=True)]),
         }
-
-    def _found(self, names: slice) -> dict[str, int]:
-        """Return what so many seeds state under some of the names."""
-        found: Counter[str] = Counter()
-        for said, count in self._stated.items():
-            stated = [text.strip()[:LABEL] for text in said[names] if text and text.strip()]
-            found[stated[0] if stated else NOT_STATED] += count
-        return dict(sorted(found.items()))
-
-    def _binned(self) -> list[int]:
-        """Return how many scores lie in each tenth."""
-        found = [0] * BINS
-        for score, count in self._scores.items():
-            if score is not None:
-                found[min(int(score * BINS), BINS - 1)] += count
-        return found
 
     def _label(self, name: str, value: object) -> None:
         """Count the values of a field that has few, as labels and places of right answers have."""
@@ -177,6 +167,13 @@ class Tally:
             "sentiment": _plain(bias.sentiment_gaps(texts)),
             "balance": {n: _plain(bias.balance(counts.elements())) for n, counts in labels.items()},
         }
+
+
+def _count(found: Counter[str], names: Sequence[str | None], rows: int) -> None:
+    """Count seeds by the first of the names that they state; of many names the first thousand."""
+    stated = [text.strip()[:LABEL] for text in names if text and text.strip()]
+    name = stated[0] if stated else NOT_STATED
+    found[name if name in found or len(found) < NAMES else OTHERS] += rows
 
 
 def _parted(group: Sequence[Any]) -> tuple[Sequence[Any], Sequence[Any]]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from agentloop.records import Json
 
 WINDOW = 32_768  # verdicts
+FETCHED = 4096  # rows of a block at most: of a window there may be gigabytes
 BESIDE = 8192  # rows searched around those that come after the last window's
 _LATE = "coalesce(time, 'infinity'::DOUBLE)"
 _VERDICTS = f"SELECT rowid, {_LATE} AS time FROM verdicts WHERE run = $run AND grading = $grading"
@@ -61,7 +62,7 @@ class Block(NamedTuple):
 
     rows: list[tuple[Any, ...]]
     groups: list[tuple[Any, ...]]
-    """Values that several rows share, and how many do."""
+    """Values that several rows share, and how many do: rows of this block and of the next ones."""
 
 
 class Asked(NamedTuple):
@@ -98,29 +99,33 @@ def read_windows(
         sql = (
             f"FROM (SELECT * FROM ({view}) WHERE {by_verdict}) WHERE (\n{chosen.where or 'true'}\n)"
         )
-        yield _block(connection, sql, more, asked())
+        yield from _blocks(connection, sql, more, asked())
 
 
-def _block(connection: duckdb.DuckDBPyConnection, sql: str, values: Json, asked: Asked) -> Block:
-    """Join once, then read the rows and count them."""
+def _blocks(
+    connection: duckdb.DuckDBPyConnection, sql: str, values: Json, asked: Asked
+) -> Iterator[Block]:
+    """Join once, then count the rows and read them."""
     sql = f"FROM (SELECT *, {asked.made} AS made {sql}) WHERE {asked.kept}"
     columns = ", ".join(f"{column} AS c{n}" for n, column in enumerate(asked.columns))
     if not asked.grouped:
-        sql = f"SELECT {columns} {sql} ORDER BY time, item"
-        return Block(connection.execute(sql, values).fetchall(), [])
-    groups = ", ".join(f"{column} AS g{n}" for n, column in enumerate(asked.grouped))
+        found = connection.execute(f"SELECT {columns} {sql} ORDER BY time, item", values)
+        while rows := found.fetchmany(FETCHED):
+            yield Block(rows, [])
+        return
+    counted = ", ".join(f"{column} AS g{n}" for n, column in enumerate(asked.grouped))
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE joined AS SELECT time, item, {columns}, {groups} {sql}",
+        f"CREATE OR REPLACE TEMP TABLE joined AS SELECT time, item, {columns}, {counted} {sql}",
         values,
     )
-    found = connection.execute(
-        "SELECT COLUMNS('c[0-9]+') FROM temp.joined ORDER BY time, item"
-    ).fetchall()
-    counted = connection.execute(
+    groups = connection.execute(
         "SELECT COLUMNS('g[0-9]+'), count(*) FROM temp.joined GROUP BY ALL"
     ).fetchall()
+    found = connection.execute("SELECT COLUMNS('c[0-9]+') FROM temp.joined ORDER BY time, item")
+    while rows := found.fetchmany(FETCHED):
+        yield Block(rows, groups)
+        groups = []
     connection.execute("DROP TABLE temp.joined")
-    return Block(found, counted)
 
 
 def _windows(rows: Any, times: Any) -> Iterator[tuple[int, int, float, float]]:
