@@ -10,7 +10,7 @@ SHELL  := bash
 .SHELLFLAGS := -eu -o pipefail -c
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench pictures lock clean
+.PHONY: help demo test coverage lint format bench pictures lock clean
 
 help:  ## what one can make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 10
@@ -39,6 +39,9 @@ demo: $(VENV)/.local  ## the main job on the embedded model, over real passages
 test: $(VENV)/.dev  ## all tests
 	@echo "running the tests"
 	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+coverage: $(VENV)/.dev  ## all tests, and which lines none of them runs; a fifth slower
+	@$(BIN)/python -m pytest --numprocesses auto --dist worksteal --cov --cov-report=term
 
 lint: $(VENV)/.dev  ## style, types, layers
 	@$(BIN)/ruff format --check .

@@ -279,5 +279,6 @@ class Regrader:
             "time": time.time(),
             "seconds": self._tally.seconds,
             "stopped_by": self._crew.stopped_by,
+            "refused": self._tally.refusals,
         }
         self._journal.write(("sessions", row))

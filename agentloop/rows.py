@@ -21,6 +21,7 @@ from agentloop.rubric import Rubric
 from agentloop.store.gradings import Settled
 from agentloop.store.journal import Line
 from agentloop.store.resume import Owed
+from agentloop.tally import Tally
 
 PACKAGES = ("langgraph", "litellm", "duckdb", "pydantic")
 TOLD = {
@@ -69,16 +70,15 @@ def reading_line(run: str, rid: str, reading: Reading) -> Line:
     }
 
 
-def session_line(
-    plan: Plan, rid: str, begun: float, seconds: float, stopped_by: str | None
-) -> Line:
+def session_line(plan: Plan, rid: str, begun: float, tally: Tally, stopped_by: str | None) -> Line:
     """Return a mark of a session's progress; the last one counts."""
     return "sessions", {
         "rid": rid,
         "run": plan.run,
         "session": f"{begun:.6f}",
         "time": time.time(),
-        "seconds": seconds,
+        "seconds": tally.seconds,
+        "refused": tally.refusals,
         "stopped_by": stopped_by,
         "settings": plan.settings.model_dump(mode="json", include=TOLD),
     }

@@ -331,8 +331,8 @@ class Session:
 
     def _marked(self) -> Line:
         """Return a mark of how far this session has come."""
-        rid, seconds = self._writer.row_id(), self._tally.seconds
-        return session_line(self._plan, rid, self._begun, seconds, self._crew.stopped_by)
+        rid = self._writer.row_id()
+        return session_line(self._plan, rid, self._begun, self._tally, self._crew.stopped_by)
 
     def _write_readings(self) -> None:
         """Write down what was read of the variety of accepted texts."""

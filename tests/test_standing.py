@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from agentloop.cli import run_cli
 from agentloop.store.files import connect
-from tests.builders import SEEDS, agent, command, marks, play, write_graph, write_seeds
+from tests.builders import SEEDS, agent, command, marks, play, said_by, write_graph, write_seeds
 from tests.endpoint import Endpoint
 from tests.engines.acting import silent_after
 
@@ -63,11 +64,30 @@ def test_another_process_sees_a_run_that_is_held(tmp_path: Path, workers: str) -
         rf"^  {settled} of 30 items",
         rf"scores {'█' * settled} mean 1.00 of the last {settled} items with a score",
         r"attempts · 3 items in flight$",
-        r"calls/s in the last minute · 0 requests in vain$",
+        r"calls/s in the last minute · 0 refused by limits \(429\) · 0 requests in vain$",
         r"USD of 90 USD \(\d%\) · ",
         r"^  variety ● none yet$",
     ):
         assert re.search(part, said, re.MULTILINE), part
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_requests_that_limits_refused_are_told_apart(tmp_path: Path, workers: str) -> None:
+    model, wrong = agent(), {3: 429, 5: 429, 7: 500}
+
+    def answer(body: dict[str, Any], number: int) -> web.Response:
+        if number in wrong:
+            return web.Response(status=wrong[number])
+        return web.json_response(said_by(model, body))
+
+    with (
+        Endpoint(misbehave=answer) as server,
+        started(tmp_path, server.url, "--items", "4", "--workers", workers) as process,
+    ):
+        process.communicate()
+    told = json.loads(ask(tmp_path, "--json"))
+    assert told["requests"] - told["calls"] == 3
+    assert told["now"]["refused"] == 2
 
 
 def test_what_a_killed_run_left_is_begun_and_without_a_verdict(

@@ -45,8 +45,7 @@ def lines_of(
     tokens = counts["prompt_tokens"] + counts["completion_tokens"]
     yield f"  {counts['calls']:>8,} calls · {counts['requests']:,} requests · {tokens:,} tokens"
     if now.running:
-        again = max(0, counts["requests"] - counts["calls"])
-        yield f"  {now.calls_per_second:>8.1f} calls/s in the last minute · {again:,} requests in vain"
+        yield f"  {now.calls_per_second:>8.1f} calls/s in the last minute{_in_vain(counts, now)}"
     yield f"  {spent(counts['cost_usd'], now.budget_usd)} · {clock(counts['seconds'])}"
     if evidence is None or trust is None:
         yield f"  {NO_EVIDENCE}"
@@ -92,6 +91,12 @@ def _on_the_way(now: Now) -> str:
     if now.running:
         return f" · {now.on_the_way:,} items in flight"
     return f" · {now.on_the_way:,} items begun and without a verdict"
+
+
+def _in_vain(counts: Json, now: Now) -> str:
+    again = max(0, counts["requests"] - counts["calls"])
+    refused = "" if now.refused is None else f" · {now.refused:,} refused by limits (429)"
+    return f"{refused} · {again:,} requests in vain"
 
 
 def _light(variety: Variety) -> str:

@@ -27,7 +27,7 @@ SCORED = 40  # items, those graded last, whose scores are told
 SILENT = 30.0  # seconds without a word after which a run that did not end is hardly alive
 
 _SESSION = (
-    "SELECT session, time, settings FROM sessions WHERE run = ? ORDER BY time DESC, seconds DESC "
+    "SELECT * FROM sessions WHERE run = ? ORDER BY time DESC, seconds DESC "
     "LIMIT 1"
 )
 _ENDS = (
@@ -55,6 +55,7 @@ class Session(NamedTuple):
     """Seconds since the epoch, like all times here."""
     marked: float
     settings: Json
+    refused: int | None = None
 
 
 class Now(NamedTuple):
@@ -68,6 +69,8 @@ class Now(NamedTuple):
     """Items that were begun and have no verdict; None for a grading of its own."""
     calls_per_second: float
     """Replies, in the last minute before `stored`."""
+    refused: int | None
+    """Requests of its last session that a limit refused (429); None in stores that do not tell."""
     scores: list[tuple[float, bool]]
     """Of the items graded last, in their order, and whether each was accepted."""
     target: int | None
@@ -109,6 +112,7 @@ def read_now(connection: duckdb.DuckDBPyConnection, counts: Json, grading: int =
         ended=counts["stopped_by"] is not None,
         on_the_way=None if grading else _begun(connection, run) - settled,
         calls_per_second=pace,
+        refused=session.refused,
         scores=_scores(connection, place),
         target=target,
         target_kind=kind,
@@ -119,12 +123,14 @@ def read_now(connection: duckdb.DuckDBPyConnection, counts: Json, grading: int =
 
 
 def _session(connection: duckdb.DuckDBPyConnection, run: str, name: str) -> Session:
-    found = connection.execute(_SESSION, [name]).fetchall()
-    if not found:  # it has not come to its first mark
+    cursor = connection.execute(_SESSION, [name])
+    found = cursor.fetchone()
+    if found is None:  # it has not come to its first mark
         begun = one(connection, "SELECT time FROM runs WHERE run = ?", run)
         return Session(begun, begun, {})
-    ((begun, marked, settings),) = found
-    return Session(float(begun), marked, json.loads(settings or "{}") or {})
+    row = dict(zip([column[0] for column in cursor.description or []], found, strict=True))
+    settings = json.loads(row["settings"] or "{}") or {}
+    return Session(float(row["session"]), row["time"], settings, row.get("refused"))
 
 
 def _target(settings: Json) -> tuple[int | None, str]:

@@ -36,6 +36,7 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "seconds": "DOUBLE",
         "stopped_by": "VARCHAR",
         "settings": "JSON",
+        "refused": "BIGINT",
     },
     "items": {
         "run": "VARCHAR",
@@ -289,6 +290,12 @@ def _seventh(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(EXAMPLES)
 
 
+def _eighth(connection: duckdb.DuckDBPyConnection) -> None:
+    """Sessions say how many requests a limit refused."""
+    connection.execute("ALTER TABLE sessions ADD COLUMN IF NOT EXISTS refused BIGINT")
+    connection.execute(EXAMPLES)
+
+
 def _create(connection: duckdb.DuckDBPyConnection, table: str) -> None:
     listed = ", ".join(f'"{name}" {kind}' for name, kind in TABLES[table].items())
     connection.execute(f"CREATE TABLE {table} ({listed}, PRIMARY KEY ({KEYS[table]}))")
@@ -302,6 +309,7 @@ MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (
     _fifth,
     _sixth,
     _seventh,
+    _eighth,
 )
 """The last one makes the view anew, of the columns that there are by then."""
 
