@@ -26,10 +26,7 @@ RECENT = 20_000  # rows, those stored last, that are looked at; of a fast run le
 SCORED = 40  # items, those graded last, whose scores are told
 SILENT = 30.0  # seconds without a word after which a run that did not end is hardly alive
 
-_SESSION = (
-    "SELECT * FROM sessions WHERE run = ? ORDER BY time DESC, seconds DESC "
-    "LIMIT 1"
-)
+_SESSION = "SELECT * FROM sessions WHERE run = ? ORDER BY time DESC, seconds DESC LIMIT 1"
 _ENDS = (
     "SELECT coalesce(min(time), 0), coalesce(max(time), 0) FROM calls WHERE rowid >= $first "
     "AND run = $run"
