@@ -22,7 +22,9 @@ from agentloop.models.base import Reply
 from agentloop.records import Json, Usage
 from agentloop.store import Store, windows
 from agentloop.store.files import connect
+from agentloop.store.writer import Writer
 from tests.builders import QA, SEEDS, agent, draft, marks, play, tiny
+from tests.view.stores import HOSTILE, attempt, begin, graded, rubric_in, settle
 
 EVIL = 'a "quoted" \\ line\nand \u2028 \x1b[31m\u202e 💧'
 
@@ -489,3 +491,33 @@ def test_names_that_differ_in_every_seed_are_counted_together_in_the_end() -> No
     assert told["licences"][OTHERS] == 500
     assert told["languages"] == {"en": 1500}
     assert told["scores"] == [0, 0, 0, 0, 0, 1500, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("ending", ["jsonl", "parquet"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_hostile_texts_and_a_megabyte_go_through_as_they_are(
+    tmp_path: Path, shape: str, ending: str
+) -> None:
+    text = HOSTILE + "\u2028\U000e0041 é\r\n" + "x" * 1_000_000
+    with Writer(tmp_path / "s.duckdb") as writer:
+        begin(writer, rubric_in(tmp_path))
+        first = attempt(0, text + "?", graded("partly", "no"), model=HOSTILE)
+        last = attempt(1, text, graded("supported", "yes"), model=HOSTILE)
+        settle(writer, 1, first, last, seed={"passage": text, "license": HOSTILE})
+    target = tmp_path / f"x.{ending}"
+    command = ["export", str(tmp_path / "s.duckdb"), "-o", str(target), "--shape", shape]
+    assert run_cli(command) == 0
+    if ending == "jsonl":
+        lines = target.read_bytes().split(b"\n")
+        assert lines.pop() == b""
+        found = [json.loads(line) for line in lines]
+    else:
+        with duckdb.connect() as connection:
+            found = connection.sql(f"FROM '{target}'").df().to_dict("records")
+    said = json.dumps(found, ensure_ascii=False, default=list)
+    assert json.dumps(text, ensure_ascii=False)[1:-1] in said
+    card = (tmp_path / "x.card.md").read_text()
+    assert not set("\x1b\u202e\0") & set(card)
+    assert "<script>" not in card
+    assert len(card) < 20_000
+    assert json.loads((tmp_path / "x.manifest.json").read_text())["lines"] == len(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,12 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from aiohttp import web
 
 from agentloop.labelled import calibrate_store
 from agentloop.store import Store
 from agentloop.store.labels import read_labels
 from agentloop.store.writer import Writer
-from tests.builders import command
+from tests.builders import agent, command, said_by, write_graph, write_seeds
+from tests.endpoint import Endpoint
 from tests.view.stores import (
     HOSTILE,
     RUN,
@@ -100,6 +103,20 @@ def address(path: Path) -> Iterator[str]:
 
 @pytest.fixture
 def seen(browser: Browser, address: str) -> Iterator[Seen]:
+    with followed(browser, address) as found:
+        yield found
+
+
+@contextmanager
+def opened(browser: Browser, path: Path) -> Iterator[Seen]:
+    """Serve a store and open its page."""
+    with serving(path) as address, followed(browser, address) as found:
+        yield found
+
+
+@contextmanager
+def followed(browser: Browser, address: str) -> Iterator[Seen]:
+    """Open a page; it asks nobody else for anything, and has nothing to complain of."""
     context = browser.new_context()
     context.set_default_timeout(PATIENCE)
     found = watched(context, address)
@@ -145,6 +162,49 @@ def test_a_run_is_followed_live(seen: Seen, path: Path) -> None:
         expect(count).to_have_text("10", timeout=20_000)
     seen.page.get_by_role("link", name="4 settled since: show").click()
     expect(seen.page.locator("[data-row]")).to_have_count(16)
+
+
+class Held(Endpoint):
+    """Answers so many calls, and the others once it is let go."""
+
+    def __init__(self, answers: int):
+        model = agent()
+        super().__init__(0, lambda body, _: web.json_response(said_by(model, body)))
+        self._left, self._gate = answers, asyncio.Event()
+
+    async def _chat(self, request: web.Request) -> web.Response:
+        self._left -= 1
+        if self._left < 0:
+            await self._gate.wait()
+        return await super()._chat(request)
+
+    def let_go(self) -> None:
+        self._loop.call_soon_threadsafe(self._gate.set)
+
+
+def test_a_whole_run_is_followed_from_its_beginning_to_its_end(
+    browser: Browser, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "agentloop.toml").write_text("")
+    recipe, seeds = write_graph(tmp_path), write_seeds(tmp_path, 12)
+    line: list[str | Path] = ["run", recipe, "--seeds", seeds, "--store", "s.duckdb"]
+    with Held(8) as server:
+        more = ["--model", "openai/x", "--base-url", server.url, "--client", "direct"]
+        with command(*line, *more, "--concurrency", "2", cwd=tmp_path) as run:
+            server.wait_for(8)
+            with opened(browser, tmp_path / "s.duckdb") as seen:
+                count, state = (
+                    seen.page.locator(f"[data-count={name}]") for name in ("accepted", "state")
+                )
+                expect(count).to_have_text(re.compile(r"^[34]$"), timeout=20_000)
+                expect(state).to_have_text("open")
+                server.let_go()
+                assert run.wait(60) == 0
+                expect(state).to_have_text("seeds", timeout=20_000)
+                expect(count).to_have_text("12")
+                seen.page.locator("#more").click()
+                expect(seen.page.locator("[data-row]")).to_have_count(12)
 
 
 def test_items_are_filtered_and_searched(seen: Seen) -> None:
