@@ -80,7 +80,10 @@ def session_line(plan: Plan, rid: str, begun: float, tally: Tally, stopped_by: s
         "seconds": tally.seconds,
         "refused": tally.refusals,
         "stopped_by": stopped_by,
-        "settings": plan.settings.model_dump(mode="json", include=TOLD),
+        "settings": {
+            **plan.settings.model_dump(mode="json", include=TOLD),
+            "reads": list(plan.found.recipe.reads),
+        },
     }
 
 

@@ -23,7 +23,7 @@ from agentloop.export.facts import run_facts
 from agentloop.export.front import commands as told
 from agentloop.novelty.lineage import mark
 from agentloop.plain import plain
-from tests.builders import QA, SEEDS, agent, draft, marks, play, tiny
+from tests.builders import QA, SEEDS, agent, draft, marks, play, tiny, write_graph
 from tests.test_variety import WORDS, varied
 
 EVIL = "<script>alert(1)</script> | **bold** `code`\n# head \x1b[31m \u202e [link](http://x)"
@@ -317,7 +317,7 @@ def test_mixes_and_panels_are_told_by_their_options() -> None:
         "asker": "s", "critic": "c", "critic.2": "p", "critic.3": "q", "escalation": "e",
         "generator": "a", "generator.2": "b", "reviser": "v",
     }  # fmt: skip
-    run = {"recipe": "r", "run": "r", "seed": None, "settings": {"items": 0}}
+    run = {"named": "r", "run": "r", "seed": None, "settings": {"items": 0}}
     asked = {"grading": 2, "mix": 0.3, "split": None, "where": "", "shape": "raw", "verdict": "all"}
     made, exported = told(
         {"runs": [{**run, "specs": specs, "shares": [0.7, 0.3]}], **asked, "file": "x y.jsonl"}
@@ -349,3 +349,12 @@ def test_the_best_stratum_is_text_too(tmp_path: Path) -> None:
     assert strata[0]["best"] in (best, "<i>z</i>")
     assert "ratio to &lt;" in card
     assert {"html_block", "html_inline"} & kinds(card) == set()
+
+
+def test_a_recipe_of_ones_own_is_named_by_its_file_to_make_it_again(tmp_path: Path) -> None:
+    recipe = write_graph(tmp_path)
+    run = play(tmp_path, agent(), str(recipe))
+    run.export(tmp_path / "x.jsonl")
+    card = (tmp_path / "x.card.md").read_text()
+    assert "\nagentloop run my_graph.py --seeds SEEDS" in card
+    assert str(tmp_path) not in card + (tmp_path / "x.manifest.json").read_text()

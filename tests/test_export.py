@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,9 +23,20 @@ from agentloop.models.base import Reply
 from agentloop.records import Json, Usage
 from agentloop.store import Store, windows
 from agentloop.store.files import connect
+from agentloop.store.labels import Place, read_labels, say
 from agentloop.store.writer import Writer
 from tests.builders import QA, SEEDS, agent, draft, marks, play, tiny
-from tests.view.stores import HOSTILE, attempt, begin, graded, rubric_in, settle
+from tests.view.stores import (
+    HOSTILE,
+    RUN,
+    attempt,
+    begin,
+    fill,
+    graded,
+    item_id,
+    rubric_in,
+    settle,
+)
 
 EVIL = 'a "quoted" \\ line\nand \u2028 \x1b[31m\u202e 💧'
 
@@ -220,12 +232,27 @@ def test_an_export_never_goes_over_the_store_that_it_is_made_from(
     before = run.store.read_bytes()
     monkeypatch.chdir(tmp_path)
     for target in ("qa.duckdb", "./qa.duckdb", "qa.duckdb.lock", tmp_path / "qa.duckdb.journal"):
-        with pytest.raises(UserError, match="part of the store"):
+        with pytest.raises(UserError, match="a part of one"):
             run.export(target)
     Path("link").symlink_to("qa.duckdb")
-    with pytest.raises(UserError, match="part of the store"):
+    with pytest.raises(UserError, match="a part of one"):
         run.export("link")
     assert run.store.read_bytes() == before
+
+
+@pytest.mark.parametrize("place", ["qa.duckdb", "other.duckdb", "qa.duckdb.inbox.jsonl"])
+@pytest.mark.parametrize("command", ["export", "label", "calibrate", "report"])
+def test_no_command_writes_over_a_store(
+    tmp_path: Path, capsys: Any, command: str, place: str
+) -> None:
+    path = fill(tmp_path, range(2)).rename(tmp_path / "qa.duckdb")
+    shutil.copy(path, tmp_path / "other.duckdb")
+    say(Store(path), RUN, Place(item_id(0), 0, 0, "0" * 32), "good", who="anna")
+    option = "--export" if command == "label" else "-o"
+    assert run_cli([command, str(path), option, str(tmp_path / place)]) == 2
+    assert "is a store or a part of one: name another file" in capsys.readouterr().err
+    assert [label.said for label in read_labels(Store(path), RUN)] == ["good"]
+    assert [len(Store(tmp_path / name).runs()) for name in ("qa.duckdb", "other.duckdb")] == [1, 1]
 
 
 def test_an_export_follows_a_link_and_leaves_a_pipe_a_pipe(tmp_path: Path) -> None:

@@ -92,6 +92,20 @@ class TestKto:
         assert run.counts["accepted"] == 1
         assert [said(line) for line in read(run, "kto")] == [("Same.", True)]
 
+    def test_what_several_items_say_is_told_once_and_good_if_one_was_accepted(
+        self, tmp_path: Path
+    ) -> None:
+        class Same(Asked):
+            def conversation(self, seed: dict[str, Any]) -> list[tuple[str, str]]:
+                return [("user", "Where?"), ("assistant", self.answer)]
+
+        drafts = iter([draft("A."), draft("A."), draft("B."), draft("A."), draft("B.")])
+        grades = iter([marks("no"), marks("yes"), marks("no"), marks("no"), marks("no")])
+        recipe = tiny(tmp_path, candidate=Same)
+        model = agent(generate=drafts, critique=grades)
+        run = play(tmp_path, model, recipe, seeds=SEEDS[:5], max_rounds=0)
+        assert [said(line) for line in read(run, "kto")] == [("A.", True), ("B.", False)]
+
     def test_what_no_judge_could_read_is_not_bad(self, tmp_path: Path) -> None:
         run = play(tmp_path, agent(critique="?"), tiny(tmp_path, candidate=Asked))
         assert run.counts["ungradable"] == 1

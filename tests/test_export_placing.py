@@ -136,9 +136,31 @@ def test_what_stands_in_the_way_is_said_before_anything_is_written(
 def test_no_side_goes_over_the_store(tmp_path: Path) -> None:
     run = play(tmp_path, agent(), store=tmp_path / "qa.train.jsonl")
     before = run.store.read_bytes()
-    with pytest.raises(UserError, match="part of the store"):
+    with pytest.raises(UserError, match="a part of one"):
         run.export(tmp_path / "qa.jsonl", split="0.5")
     assert run.store.read_bytes() == before
+
+
+def test_files_of_a_split_before_do_not_stand_beside_those_of_another(tmp_path: Path) -> None:
+    """What was tested on would be trained on; what somebody has changed since is theirs."""
+    store = play(tmp_path, agent(), seeds=SEEDS[:12]).store
+    place = tmp_path / "place"
+    place.mkdir()
+
+    def exported(*more: str) -> set[str]:
+        assert run_cli(export(store, place / "x.jsonl", *more)) == 0
+        return {path.name for path in place.glob("*.jsonl")}
+
+    assert exported("--split", "train:.5,validation:.25,test:.25") == {
+        "x.train.jsonl", "x.validation.jsonl", "x.test.jsonl"
+    }  # fmt: skip
+    assert exported("--split", "0.5") == {"x.train.jsonl", "x.validation.jsonl"}
+    assert exported() == {"x.jsonl"}
+    assert run_cli(export(store, place / "x.parquet")) == 0
+    assert exported("--split", "0.5") == {"x.train.jsonl", "x.validation.jsonl", "x.jsonl"}
+    (place / "x.validation.jsonl").write_text("mine")
+    assert exported() == {"x.jsonl", "x.validation.jsonl"}
+    assert {path.name for path in place.glob("*.parquet")} == {"x.parquet"}
 
 
 def test_a_name_that_is_no_text_is_exported(tmp_path: Path) -> None:

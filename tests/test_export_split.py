@@ -103,6 +103,19 @@ def test_no_seed_is_on_two_sides(tmp_path: Path) -> None:
     assert {len(there) for there in by_seed.values()} == {1}
 
 
+def test_seeds_of_which_the_recipe_reads_the_same_are_one(tmp_path: Path) -> None:
+    """As in files with a number for each question about one passage."""
+    seeds = [{**SEEDS[n // 3], "id": f"number {n}"} for n in range(30)]
+    run = play(tmp_path, agent(), tiny(tmp_path, reads=("passage",)), seeds=seeds)
+    found = sides(run, tmp_path / "x", verdict="all")
+    passages: dict[str, set[str]] = {}
+    for row in Store(run.store).examples(verdict="all"):
+        passages.setdefault(row["seed"]["passage"], set()).add(found[row["item"]])
+    assert len(passages) == 10
+    assert {len(there) for there in passages.values()} == {1}
+    assert set(found.values()) == {"train", "validation"}
+
+
 def test_a_store_that_grows_moves_nobody(tmp_path: Path) -> None:
     first = play(tmp_path, agent(), seeds=SEEDS[:10])
     before = sides(first, tmp_path / "before")
@@ -176,9 +189,9 @@ class TestLineage:
         with_parent = play(tmp_path, agent(), seeds=[claim], run="b", real_share=0.0)
         (made,) = with_parent.items()
         store = Store(run.store)
-        assert roots(store, [(made["seed_id"], made["seed"])]) == [row["seed_id"]]
+        assert roots(store, [made["seed"]], ["passage"]) == roots(store, SEEDS[:1], ["passage"])
         circle = {**SEEDS[2], **mark(made["item"], 2)}
-        assert roots(store, [("x", circle), ("y", None)]) == [row["seed_id"], "y"]
+        assert roots(store, [circle, SEEDS[3]], ()) == roots(store, [SEEDS[0], SEEDS[3]], ())
 
     def test_the_deepest_mark_names_the_parent(self) -> None:
         assert parent_of({"a": {**mark("shallow", 1)}, "b": [mark("deep", 3)]}) == "deep"

@@ -49,6 +49,8 @@ def calibrate(recipe: str, output: str | None, as_json: bool, **given: Any) -> N
 
     from agentloop import export
 
+    if output is not None:
+        export.refuse_store(Path(output).resolve())  # before anything is paid
     report, use = _labelled(recipe, given) if given["labels"] is None else _asked(recipe, given)
     data = orjson.dumps(report.model_dump(mode="json"))
     if output is not None:

@@ -161,7 +161,7 @@ def export(
     all_runs: bool,
     mix: str,
     split: str,
-    **chosen: str,
+    **chosen: Any,
 ) -> None:
     """Write examples as JSONL, for trainers; beside FILE its card and manifest.
 
@@ -192,7 +192,8 @@ def export(
         if output is None or output == "-":
             _print(opened, mixture, sides, runs=runs, grading=grading, **chosen)
             return
-        count = save(opened, output, runs=runs, grading=grading, mix=mixture, split=sides, **chosen)
+        more: dict[str, Any] = {"mix": mixture, "split": sides, "note": _say}
+        count = save(opened, output, runs=runs, grading=grading, **more, **chosen)
     parts = [f"{count:,} lines in {output}"]
     if sides:
         parts = [f"{lines:,} lines of {side}" for side, lines in sides.written.items()]
@@ -200,6 +201,10 @@ def export(
         few = f"; `{mixture.path}` holds no more" if mixture.short else ""
         parts.append(f"{mixture.used:,} of them by people{few}")
     click.echo(", ".join(parts), err=True)
+
+
+def _say(text: str) -> None:
+    click.echo(plain(text), err=True)
 
 
 def _print(store: Store, mixture: Mixture | None, sides: Split | None, **chosen: Any) -> None:

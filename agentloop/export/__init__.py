@@ -6,20 +6,28 @@ store. Refuses to know: models, graphs, where the lines go.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
+import orjson
+
 from agentloop.errors import UserError, did_you_mean
-from agentloop.export.attempts import FROM_ATTEMPTS, LEAST, Made
+from agentloop.export.attempts import (
+    FROM_ATTEMPTS,
+    LEAST,
+    Made,
+    fingerprint,
+    without_contradictions,
+)
 from agentloop.export.blocks import RAW, Piece, answered, blocks, dumped, mark
 from agentloop.export.splitting import roots
 from agentloop.records import Json
 from agentloop.store import Store
-from agentloop.store.files import Files
-from agentloop.store.windows import Chosen
+from agentloop.store.files import is_of_a_store
+from agentloop.store.windows import Asked, Chosen
 
 if TYPE_CHECKING:
     from agentloop.export.tally import Tally
@@ -55,33 +63,37 @@ def pieces(
     runs: Sequence[str],
     chosen: Json,
     tally: Tally | None = None,
-    rooted: bool = False,
+    reads: Collection[str] | None = None,
 ) -> Iterator[Piece]:
-    """Yield the same lines some thousand at a time; `chosen` is as in `lines`."""
+    """Yield the same lines some thousand at a time; `chosen` is as in `lines`.
+
+    `reads` are the fields of a seed that tell its root; where there are none at all, all are.
+    """
     if shape not in SHAPES:
         raise UserError(f"unknown shape `{shape}`{did_you_mean(shape, SHAPES)}")
     chosen = {**chosen, "verdict": chosen["verdict"] or USUAL.get(shape, "accepted")}
     if shape not in FROM_ATTEMPTS and len(runs) < 2:
-        yield from blocks(store, shape, Chosen(store.run(*runs), **chosen), tally, rooted)
+        yield from blocks(store, shape, Chosen(store.run(*runs), **chosen), tally, reads)
         return
     made = _made(store, shape, runs, chosen)
     while batch := list(islice(made, BATCH)):
-        seeds = []
         for _, row in batch:
             if tally is not None:
                 tally.add(row)
-            of_people = row["agentloop"]["depth"] == 1
-            seeds.append((row["seed_id"], None if of_people else row["seed"]))
         written = [dumped(example) for example, _ in batch]
-        yield Piece(written, roots(store, seeds) if rooted else ())
+        seeds = [row["seed"] for _, row in batch]
+        yield Piece(written, () if reads is None else roots(store, seeds, reads))
 
 
 def _made(store: Store, shape: str, runs: Sequence[str], chosen: Json) -> Iterator[Made]:
     if shape in FROM_ATTEMPTS:
         of_attempts = FROM_ATTEMPTS[shape]
         least = LEAST.get(shape, 2)
-        for row, attempts in store.examples_with_attempts(*runs, **chosen, least=least):
-            yield from of_attempts(row, attempts)
+        rows = store.examples_with_attempts(*runs, **chosen, least=least)
+        made = (example for row, attempts in rows for example in of_attempts(row, attempts))
+        yield from (
+            without_contradictions(made, _good(store, runs, chosen)) if shape == "kto" else made
+        )
         return
     make, every = _SHAPES[shape], shape == "raw"
     for row in store.examples(*runs, **chosen):
@@ -89,12 +101,25 @@ def _made(store: Store, shape: str, runs: Sequence[str], chosen: Json) -> Iterat
             yield make(row), row
 
 
+def _good(store: Store, runs: Sequence[str], chosen: Json) -> set[bytes]:
+    """Return the prints of the conversations that were accepted."""
+    asked = Asked(["messages"])
+    return {
+        fingerprint(orjson.loads(row[0]))
+        for run in runs or [store.run()]
+        for block in store.blocks(Chosen(run, chosen["grading"], "accepted"), lambda: asked)
+        for row in block.rows
+        if row[0]
+    }
+
+
 def write(target: str | Path, content: Iterable[bytes]) -> int:
     """Write lines to a file, whole or not at all; return the number of pieces that they came in.
 
-    A link is followed, a pipe or device written to. Raises UserError.
+    A link is followed, a pipe or device written to. Raises UserError, also for what is of a store.
     """
     path = Path(target).resolve()
+    refuse_store(path)
     with writing(target):
         if path.exists() and not path.is_file():
             with path.open("wb") as file:
@@ -111,10 +136,10 @@ def writing(target: str | Path) -> Iterator[None]:
         raise UserError(f"`{target}` cannot be written: {error.strerror or error}") from error
 
 
-def refuse_store(path: Path, store: Path) -> None:
-    """Raise UserError for a file that belongs to a store."""
-    if path in Files(store.resolve()).all:
-        raise UserError(f"`{path}` is part of the store that is exported: name another file")
+def refuse_store(path: Path) -> None:
+    """Raise UserError for a file that belongs to a store, be it another one."""
+    if is_of_a_store(path):
+        raise UserError(f"`{path}` is a store or a part of one: name another file")
 
 
 def is_parquet(target: str | Path) -> bool:

@@ -1,7 +1,7 @@
 """Examples that are made of an item's attempts: pairs, single candidates with a label, repairs.
 
 Enters: a row of the view `examples` with all its attempts. Leaves: examples, each with the row that it
-counts as. Refuses to know: stores, files, several items.
+counts as. Refuses to know: stores, files.
 
 The columns are those that TRL documents: `prompt`, `chosen`, `rejected` for pairs and `prompt`,
 `completion`, `label` for single candidates, all but `label` lists of messages, the prompt in none of the
@@ -10,12 +10,14 @@ others (huggingface.co/docs/trl, "Dataset formats").
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import orjson
 
 from agentloop.export.blocks import answered, mark
-from agentloop.records import Attempt, Critique, Json
+from agentloop.records import Attempt, Critique, Json, canonical
 
 Made = tuple[Json, Json]
 """An example, and the row of `examples` that it counts as."""
@@ -53,6 +55,24 @@ def kto(row: Json, attempts: Sequence[Attempt]) -> Iterator[Made]:
         said.append(attempt.messages)
         label = attempt in good
         yield {**_mark(row), **answered(attempt.messages), "label": label}, _as(row, attempt, label)
+
+
+def fingerprint(talk: Any) -> bytes:
+    """Return what tells a conversation from all others, in 16 bytes."""
+    return hashlib.blake2b(canonical(talk), digest_size=16).digest()
+
+
+def without_contradictions(made: Iterator[Made], good: set[bytes]) -> Iterator[Made]:
+    """Yield single candidates but those that say what another item said before.
+
+    Nor is one bad whose text was accepted of another item: a trainer would be told both.
+    """
+    told = set[bytes]()
+    for example, row in made:
+        print_ = fingerprint(row["messages"])
+        if print_ not in told and (example["label"] or print_ not in good):
+            told.add(print_)
+            yield example, row
 
 
 def critique(row: Json, attempts: Sequence[Attempt]) -> Iterator[Made]:

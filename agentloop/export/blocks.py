@@ -8,7 +8,7 @@ The next block is read in a thread while one is shaped: DuckDB and Python have a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -41,9 +41,6 @@ _LINE = f"""CASE WHEN {_AS_STORED} THEN encode(concat('{{"agentloop":{{"depth":'
 _MARK = ("item", "agentloop.depth", "messages")
 _UNLESS_LINE = [f"CASE WHEN NOT {_AS_STORED} THEN {name} END" for name in _MARK]
 _TALKS = "messages IS NOT NULL AND messages::VARCHAR <> '[]'"
-_SEED = ("seed_id", "CASE WHEN agentloop.depth IS DISTINCT FROM 1 THEN seed END")
-"""What tells the root of an example."""
-
 Row = tuple[Any, ...]
 Value = TypeVar("Value")
 Make = Callable[[Row], "Json"]
@@ -58,13 +55,17 @@ class Piece(NamedTuple):
 
 
 def blocks(
-    store: Store, shape: str, chosen: Chosen, tally: Tally | None = None, rooted: bool = False
+    store: Store,
+    shape: str,
+    chosen: Chosen,
+    tally: Tally | None = None,
+    reads: Collection[str] | None = None,
 ) -> Iterator[Piece]:
-    """Yield the lines of a run's examples, and count them."""
+    """Yield the lines of a run's examples, and count them; with roots where `reads` says how."""
     make, own = _SHAPES[shape]
     fast = shape == "messages"
     columns = [_LINE, *_UNLESS_LINE] if fast else ["NULL", *_MARK, *own]
-    columns += _SEED if rooted else ()
+    columns += [] if reads is None else ["seed"]
     grouped = GROUPED if tally is not None else ()
     kept = "true" if shape == "raw" else _TALKS
 
@@ -77,11 +78,11 @@ def blocks(
             talks = [row[3] for row in rows] if shape == "prompt_completion" else lines
             told = bool(rows) and len(rows[0]) > len(columns)
             tally.take(groups, talks, [row[-1] for row in rows] if told else [])
-        yield Piece(lines, roots(store, _seeds(rows, len(columns))) if rooted else ())
-
-
-def _seeds(rows: Sequence[Row], end: int) -> list[tuple[str, Json | None]]:
-    return [(row[end - 2], orjson.loads(row[end - 1]) if row[end - 1] else None) for row in rows]
+        if reads is None:
+            yield Piece(lines)
+        else:
+            seeds = [orjson.loads(row[len(columns) - 1]) for row in rows]
+            yield Piece(lines, roots(store, seeds, reads))
 
 
 def dumped(example: Json) -> bytes:

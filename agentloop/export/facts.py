@@ -7,6 +7,7 @@ and what was not measured. Refuses to know: the file, its lines, how it is shown
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from agentloop.calibration_report import CalibrationReport, trust_in
 from agentloop.diversity.bias import acceptance
@@ -29,6 +30,7 @@ def run_facts(store: Store, run: str, grading: int = 0) -> Json:
         trust = {"state": "uncalibrated", "line": NO_EVIDENCE}
     return {
         **{name: about[name] for name in ("run", "recipe", "parent", "time", "versions")},
+        "named": Path(about["recipe_ref"] or about["recipe"]).name,
         "models": _models(identity),
         "specs": {role: str(said.get("model")) for role, said in _roles(identity)},
         "shares": identity.get("generator.mix"),

@@ -101,7 +101,7 @@ def _quoted(words: Iterator[Any]) -> Iterator[str]:
 
 
 def _run(run: Json) -> Iterator[Any]:
-    yield from ("agentloop", "run", run["recipe"], "--seeds", "SEEDS", "--store", "STORE")
+    yield from ("agentloop", "run", run["named"], "--seeds", "SEEDS", "--store", "STORE")
     yield from ("--run", run["run"], "--seed", run["seed"] or 0)
     yield from _models(run["specs"], run["shares"] or [])
     for name in ("accept", "items", "max_rounds"):

@@ -5,12 +5,14 @@ all are whole, what was there before. Refuses to know: stores, what lines say.
 
 Several files cannot be replaced at one instant. So what tells of the others, card and manifest, goes
 before them and comes after them: whatever is killed when, no card stands beside a file that it does not
-tell of. Of several sides all but the first go too: old ones never stand beside new ones.
+tell of. Of several sides all but the first go too, and so do those of an export before that has had
+others: old ones never stand beside new ones.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -67,9 +69,12 @@ class Parts:
             "sha256": hashlib.sha256(data).hexdigest(),
         }
 
-    def put(self, sides: Sequence[Path], about: Sequence[Path]) -> None:
-        """Put all files in their places: sides first, then those about them, in this order."""
-        for place in (*reversed(about), *reversed(sides[1:])):
+    def put(self, sides: Sequence[Path], about: Sequence[Path], stale: Sequence[Path]) -> None:
+        """Put all files in their places: sides first, then those about them, in this order.
+
+        Before that, remove what is `stale`.
+        """
+        for place in (*reversed(about), *stale, *reversed(sides[1:])):
             place.unlink(missing_ok=True)
         for place in (*sides, *about):
             self._parts[place].replace(place)
@@ -102,15 +107,43 @@ class Sheet:
         self._file.close()
         if self._written is not self._part:
             to_parquet(self._written, self._part, self._shape, self._longest)
-            with self._part.open("rb") as file:
-                self._hash = hashlib.file_digest(file, "sha256")
             self._bytes = self._part.stat().st_size
         return {
             "file": shown_name(self.place),
             "lines": self.lines,
             "bytes": self._bytes,
-            "sha256": self._hash.hexdigest(),
+            "sha256": self._sealed(),
         }
+
+    def _sealed(self) -> str:
+        """Return the hash of what was written, which of lines is known already."""
+        return self._hash.hexdigest() if self._written is self._part else _seal(self._part)
+
+
+def outdated(manifest: Path, sides: Sequence[Path]) -> list[Path]:
+    """Return the files of the same kind that a manifest tells of and the new one will not.
+
+    Only those that are still what was written then: what somebody has changed is theirs.
+    """
+    try:
+        files = json.loads(manifest.read_bytes())["files"]
+        seals = {str(file["file"]): file["sha256"] for file in files}
+    except (OSError, ValueError, LookupError, TypeError):
+        return []
+    beside = (manifest.with_name(Path(name).name) for name in seals)
+    return [
+        place
+        for place in beside
+        if place not in sides
+        and place.suffix == sides[0].suffix
+        and place.is_file()
+        and _seal(place) == seals[place.name]
+    ]
+
+
+def _seal(place: Path) -> str:
+    with place.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def shown_name(place: Path) -> str:

@@ -7,7 +7,7 @@ Refuses to know: shapes, how figures are shown.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice, repeat
 from pathlib import Path
 
@@ -20,11 +20,12 @@ from agentloop.export.blocks import Piece
 from agentloop.export.card import card
 from agentloop.export.facts import run_facts
 from agentloop.export.mixing import Mixture
-from agentloop.export.placing import Parts, Sheet, shown_name
+from agentloop.export.placing import Parts, Sheet, outdated, shown_name
 from agentloop.export.splitting import Split
 from agentloop.export.tally import Tally
 from agentloop.records import Json
 from agentloop.store import Store
+from agentloop.store.about import read_fields
 
 SCHEMA = 2  # of the manifest
 LOOKED_AT = 100  # lines whose columns are read
@@ -45,16 +46,18 @@ def save(
     grading: int = 0,
     mix: Mixture | None = None,
     split: Split | None = None,
+    note: Callable[[str], None] = lambda _: None,
 ) -> int:
     """Write the examples of some runs, card and manifest; return the number of lines.
 
+    Files of an export before, of which these are no part, are removed, and `note` is told of it.
     UserError as `lines`, `write` and `Mixture.into`.
     """
     if grading and len(runs) > 1:
         raise UserError("a grading is of one run: name it with `--run`")
     tally = Tally()
     chosen: Json = {"verdict": verdict, "where": where, "grading": grading}
-    content = pieces(store, shape, runs, chosen, tally, split is not None)
+    content = pieces(store, shape, runs, chosen, tally, read_fields(store, runs) if split else None)
     if mix is not None:
         content = _mixed(content, mix, shape)
     path = Path(target).resolve()
@@ -62,7 +65,7 @@ def save(
         if path.exists() and not path.is_file():
             return _poured(path, content, split)
         places, about = _places(path, split), _about(path)
-        _check_places([*places.values(), *about], store)
+        _check_places([*places.values(), *about])
         with Parts() as parts:
             sheets = {side: Sheet(parts, place, shape) for side, place in places.items()}
             columns = _written(content, sheets, split)
@@ -85,7 +88,11 @@ def save(
             facts["card"] = parts.text(about[0], card(facts).encode())
             options = orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE
             parts.text(about[1], orjson.dumps(facts, option=options))
-            parts.put(list(places.values()), about)
+            sides = list(places.values())
+            stale = outdated(about[1], sides)
+            parts.put(sides, about, stale)
+    for place in stale:
+        note(f"{shown_name(place)} of the export before is no part of this one: removed")
     if split is not None:
         split.written = {side: sheet.lines for side, sheet in sheets.items()}
     return sum(sheet.lines for sheet in sheets.values())
@@ -105,10 +112,10 @@ def _about(path: Path) -> list[Path]:
     return [path.with_name(f"{_bare(path)}.{kind}") for kind in ("card.md", "manifest.json")]
 
 
-def _check_places(places: Iterable[Path], store: Store) -> None:
+def _check_places(places: Iterable[Path]) -> None:
     """Raise UserError, before anything is written, for what cannot be replaced by a file."""
     for place in places:
-        refuse_store(place, store.path)
+        refuse_store(place)
         if place.exists() and not place.is_file():
             raise UserError(f"`{place}` stands in the way: it is no file")
 

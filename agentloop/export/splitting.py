@@ -1,22 +1,23 @@
 """Splits: the side of a file that an example belongs to, so that no seed is on two of them.
 
-Enters: shares by name; the seeds of examples. Leaves: the root seed of each, and its side. Refuses to
+Enters: shares by name; the seeds of examples. Leaves: the root of each, and its side. Refuses to
 know: files, lines, how many there are: a store that grows moves nobody.
 
-An item that was made from another one's text belongs to the seed of people's that both came from.
-Seeds that differ in a word are two seeds, whose texts may lie on two sides.
+An item that was made from another one's text belongs to the seed of people's that both came from. Two
+seeds of which the recipe reads the same are one, whatever else they say, an `id` perhaps. Seeds that
+differ in a word of it are two, whose texts may lie on two sides.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from agentloop.errors import UserError, did_you_mean
-from agentloop.novelty.lineage import parent_of
-from agentloop.records import Json
+from agentloop.novelty.lineage import FIELD, parent_of
+from agentloop.records import Json, digest
 from agentloop.store import Store
 from agentloop.store.roots import read_roots
 
@@ -72,9 +73,18 @@ def _share(text: str, whole: str) -> float:
     return share
 
 
-def roots(store: Store, seeds: Sequence[tuple[str, Json | None]]) -> list[str]:
-    """Return the root of each seed, given by id, and by its fields where people may not have made it."""
-    parents = {id: parent_of(fields) for id, fields in seeds if fields is not None}
-    made = [parent for parent in parents.values() if parent is not None]
+def roots(store: Store, seeds: Sequence[Json], reads: Collection[str]) -> list[str]:
+    """Return what tells the root of each seed: what was read of it, of all its fields these."""
+    parents = [parent_of(fields) for fields in seeds]
+    made = [parent for parent in parents if parent is not None]
     known = read_roots(store, made) if made else {}
-    return [known.get(parents.get(id) or "", id) for id, _ in seeds]
+    found = (
+        fields if parent is None else known[parent]
+        for fields, parent in zip(seeds, parents, strict=True)
+    )
+    return [_told(fields, reads) for fields in found]
+
+
+def _told(fields: Json, reads: Collection[str]) -> str:
+    read = {name: value for name, value in fields.items() if name in reads}
+    return digest(read or {name: v for name, v in fields.items() if name != FIELD}, 8)

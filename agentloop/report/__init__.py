@@ -18,11 +18,10 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from agentloop.calibration_report import told as shown_estimate
 from agentloop.errors import UserError
-from agentloop.export import write
+from agentloop.export import refuse_store, write
 from agentloop.plain import harmless
 from agentloop.records import Json
 from agentloop.report.contents import contents, percent
-from agentloop.store.files import Files
 
 if TYPE_CHECKING:
     from agentloop.store import Store
@@ -36,23 +35,11 @@ def save_report(store: Store, target: str | Path, run: str | None = None, gradin
     path = Path(target).resolve()
     if path.is_dir():
         raise UserError(f"`{target}` is a folder: name a file, as in `report.html`")
-    if path in Files(store.path.resolve()).all or _is_database(path):
-        raise UserError(f"`{target}` is a store or a part of one: name another file")
+    refuse_store(path)
     name = store.run(run)
     data = page(store, name, store.grading(grading, name)).encode()
     write(target, [data])
     return len(data)
-
-
-def _is_database(path: Path) -> bool:
-    """Whether a file is a DuckDB database, this run's store or another."""
-    try:
-        if not path.is_file():  # a pipe, say, that nobody writes to
-            return False
-        with path.open("rb") as file:
-            return file.read(12)[8:] == b"DUCK"
-    except OSError:
-        return False
 
 
 def page(store: Store, run: str, grading: int = 0) -> str:

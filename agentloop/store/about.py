@@ -6,13 +6,14 @@ Enters: a store and a run's name. Leaves: JSON values. Refuses to know: what the
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 from agentloop.records import Json
 from agentloop.store import Store
 from agentloop.store.files import connect
 
-_RUN = "SELECT run, recipe, parent, time, identity, versions FROM runs WHERE run = $run"
+_RUN = "SELECT run, recipe, recipe_ref, parent, time, identity, versions FROM runs WHERE run = $run"
 _SETTINGS = (
     "SELECT settings FROM sessions WHERE run = $run ORDER BY time DESC, seconds DESC LIMIT 1"
 )
@@ -26,6 +27,19 @@ _HITS = (
 )
 
 
+def read_fields(store: Store, runs: Sequence[str]) -> set[str]:
+    """Return the fields of seeds that the recipes of some runs read; none where one does not tell."""
+    found = set[str]()
+    for run in runs:
+        with connect(store.path, write=False) as connection:
+            ((settings,),) = connection.execute(_SETTINGS, {"run": run}).fetchall() or [("{}",)]
+        told = json.loads(settings or "{}").get("reads")
+        if not told:
+            return set()
+        found.update(told)
+    return found
+
+
 def read_about(store: Store, run: str, hits: int = 10) -> Json:
     """Return a run's row, last settings, last reading of variety, and the first contaminated items."""
     with connect(store.path, write=False) as connection:
@@ -33,11 +47,12 @@ def read_about(store: Store, run: str, hits: int = 10) -> Json:
         def rows(sql: str, **values: Any) -> list[tuple[Any, ...]]:
             return connection.execute(sql, {"run": run, **values}).fetchall()
 
-        ((name, recipe, parent, time, identity, versions),) = rows(_RUN)
+        ((name, recipe, ref, parent, time, identity, versions),) = rows(_RUN)
         settings, reading = rows(_SETTINGS), rows(_READING)
         return {
             "run": name,
             "recipe": recipe,
+            "recipe_ref": ref,
             "parent": parent,
             "time": time,
             "identity": json.loads(identity),

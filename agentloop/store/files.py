@@ -94,6 +94,23 @@ class Files:
         return [*found, self.inbox] if has_posts(self.inbox) else found
 
 
+def is_of_a_store(path: Path) -> bool:
+    """Whether a file is a DuckDB database, whatever is in it, or one of those that belong to one."""
+    name = path.name
+    beside = (path.with_name(name[:end]) for end in range(len(name), 0, -1))
+    return any(_is_database(store) and path in Files(store).all for store in beside)
+
+
+def _is_database(path: Path) -> bool:
+    try:
+        if not path.is_file():  # a pipe, say, that nobody writes to
+            return False
+        with path.open("rb") as file:
+            return file.read(12)[8:] == b"DUCK"
+    except OSError:
+        return False
+
+
 @dataclass
 class _Opened:
     """A database that this process has open."""
