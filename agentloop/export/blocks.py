@@ -3,11 +3,12 @@
 Enters: a store, a shape, which examples. Leaves: blocks of lines, the same bytes as `lines` has; a tally
 that was told of them. Refuses to know: files, attempts that were not kept, several runs.
 
-The next block is read in a thread while one is shaped: DuckDB and Python have a core each.
+The next blocks are read in a thread while one is shaped: DuckDB and Python have a core each.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -16,7 +17,7 @@ import orjson
 
 from agentloop.export.splitting import roots
 from agentloop.export.tally import GROUPED
-from agentloop.store.windows import Asked
+from agentloop.store.windows import FETCHED, WINDOW, Asked
 
 if TYPE_CHECKING:
     from agentloop.export.tally import Tally
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from agentloop.store import Store
     from agentloop.store.windows import Chosen
 
+AHEAD = WINDOW // FETCHED  # blocks: while those of one window are shaped the next one is joined
 RAW = (
     "run", "recipe", "item", "seed_id", "sample", "seed", "inputs", "candidate", "messages", "verdict",
     "reason", "detail", "score", "round", "checks", "grade", "generator", "critic", "prompt", "rubric",
@@ -91,13 +93,16 @@ def dumped(example: Json) -> bytes:
 
 
 def _ahead(values: Iterator[Value]) -> Iterator[Value]:
-    """Yield values, each of which is made while the one before is used."""
+    """Yield values, some of which are made while those before are used."""
     nothing: Any = object()
-    with ThreadPoolExecutor(1) as thread:
-        following = thread.submit(next, values, nothing)
-        while (value := following.result()) is not nothing:
-            following = thread.submit(next, values, nothing)
+    thread = ThreadPoolExecutor(1)
+    try:
+        following = deque(thread.submit(next, values, nothing) for _ in range(AHEAD))
+        while (value := following.popleft().result()) is not nothing:
+            following.append(thread.submit(next, values, nothing))
             yield value
+    finally:
+        thread.shutdown(cancel_futures=True)
 
 
 def mark(item: str, depth: int) -> Json:
