@@ -51,6 +51,8 @@ class Job:
     kit: Kit
     settings: Settings
     labels: Sequence[Labelled]
+    seen: int
+    """Words in the labels file that were given after a grade was seen, and count for nothing."""
     store: Path
     endpoint: Endpoint
     role: RoleSettings
@@ -110,7 +112,7 @@ def prepare(
         raise SettingsError(f"`repeats`: must be 0 or more (got `{repeats}`)")
     found = find_recipe(recipe)
     kit = found.recipe.load(settings.rubric, *([settings.prompts] if settings.prompts else []))
-    read = read_labels(labels, kit)
+    read, seen = read_labels(labels, kit)
     own = settings.role("critic")
     endpoints, width = open_endpoints(settings, {"critic": own})
     endpoint = endpoints["critic"]
@@ -121,6 +123,7 @@ def prepare(
         kit=kit,
         settings=settings,
         labels=read,
+        seen=seen,
         store=settings.store,
         endpoint=endpoint,
         role=role,
@@ -135,6 +138,8 @@ async def play(job: Job, note: Note = lambda _: None) -> CalibrationReport:
     """Grade, measure, and write the report into the store."""
     fresh, written = not job.store.exists(), False
     job.endpoint.note = job.endpoint.limits.note = note
+    if job.seen:
+        note(f"{job.seen:,} labels left out: given after the grade was seen")
     writer = Writer(job.store)
     journal = RunJournal(writer, job.name)
     try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import orjson
 from pydantic import ValidationError
@@ -24,8 +24,11 @@ from agentloop.calibration import (
     corrected_rate,
 )
 from agentloop.errors import CalibrationError, SettingsError
+from agentloop.recipe import AUDIT_PROMPTS, WISHES
 from agentloop.records import Json, Record, digest
 from agentloop.store import Store
+from agentloop.store.files import connect
+from agentloop.store.gradings import Company, company_of, source_of
 from agentloop.store.trust import UNTESTED, Judged, untested
 
 LEAST_LABELS = 50
@@ -33,6 +36,8 @@ GOOD_LABELS = 200
 """A threshold learnt from 50 labels leaves the true precision anywhere in 0.73 to 0.88 where 0.85 was
 asked, one from 200 in 0.79 to 0.88 (300 draws from GPT-4's grades of LLMBar)."""
 DRAWS = 2000
+JUDGING = ("prompts.", "checks.", "lists.", "steps.")
+NOT_JUDGING = frozenset(f"prompts.{n}" for n in ("generate", "revise", *AUDIT_PROMPTS, *WISHES))
 
 State: TypeAlias = Literal["uncalibrated", "calibrated"]
 
@@ -184,6 +189,49 @@ class CalibrationReport(Record):
         return f"calibrated on {self.labels} labels, {kept}"
 
 
+class Known(NamedTuple):
+    """What is known of the critic of a run that is in a store."""
+
+    report: CalibrationReport
+    afterwards: bool = False
+    """Whether it was measured when the run had begun, and so decided nothing in it."""
+
+    @property
+    def gate(self) -> Gate:
+        """The gate that the run went by."""
+        return self.report.gate if self.afterwards else self.report.in_force
+
+
+def known_of(store: Store, run: str) -> Known | None:
+    """Return the calibration that a run used; else the store's latest of its rubric and judge.
+
+    None where there is neither, and for a panel's grades, which are of no one judge.
+    """
+    if kept := store.calibration(run):
+        return Known(CalibrationReport.model_validate(kept))
+    if not (kept_since := store.calibrations()):
+        return None
+    with connect(store.path, write=False) as connection:
+        identity = source_of(connection, run).identity
+    if company_of(identity) != Company():
+        return None
+    wanted = (identity.get("rubric"), judge_of(identity))
+    for report in map(CalibrationReport.model_validate, kept_since):
+        if (report.rubric, report.judge) == wanted:
+            return Known(report, afterwards=True)
+    return None
+
+
+def judge_of(identity: Json) -> Json:
+    """Return all that makes another judge, as `plan.judge_identity` does of a recipe."""
+    found = {
+        key: value
+        for key, value in identity.items()
+        if (key.startswith(JUDGING) or key == "refuse") and key not in NOT_JUDGING
+    }
+    return found | {"models.critic": identity.get("models.critic")}
+
+
 def standing(report: CalibrationReport | None) -> str:
     """Return what a run says of its judge when it starts."""
     return report.standing() if report else "uncalibrated"
@@ -319,23 +367,24 @@ def _precision(good: float, sensitivity: float, specificity: float) -> float:
     return right / accepted if accepted else 0.0
 
 
-def summary_line(report: CalibrationReport | None, judged: Judged) -> str:
+def summary_line(known: Known | None, judged: Judged) -> str:
     """Return one line on what a run's verdicts are worth: raw rate and corrected quality.
 
     The correction is of what the gate has judged, revisions too: the item-wise share of accepted ones
     says more of the number of tries. It holds as far as a run's candidates are like the labelled ones.
     """
-    if report is None:
+    if known is None:
         return UNTESTED
+    report, gate = known.report, known.gate
     if report.state == "uncalibrated":
         return report.warnings[0]
-    gate = report.in_force
+    when = "measured afterwards" if known.afterwards else "calibrated"
     figures = [
         f"sensitivity {_value(gate.sensitivity)}",
         f"specificity {_value(gate.specificity)}",
         f"kappa {told(gate.kappa)}",
     ]
-    return f"calibrated on {report.labels} labels: {', '.join(figures)}; {_corrected(gate, judged)}"
+    return f"{when} on {report.labels} labels: {', '.join(figures)}; {_corrected(gate, judged)}"
 
 
 def _corrected(gate: Gate, judged: Judged) -> str:
@@ -353,19 +402,21 @@ def _corrected(gate: Gate, judged: Judged) -> str:
     )
 
 
-def trust_in(report: CalibrationReport | None, judged: Judged) -> Json:
+def trust_in(known: Known | None, judged: Judged) -> Json:
     """Return what a run's verdicts are worth as JSON values; `line` is the one for people."""
-    if report is None:
+    if known is None:
         return untested(judged)
-    gate = report.in_force.model_dump(mode="json", include={"sensitivity", "specificity", "kappa"})
+    report = known.report
+    gate = known.gate.model_dump(mode="json", include={"sensitivity", "specificity", "kappa"})
     return {
         "state": report.state,
+        "afterwards": known.afterwards,
         "labels": report.labels,
         "critic": report.critic,
         "rubric": report.rubric,
         **gate,
         **judged._asdict(),
-        "line": summary_line(report, judged),
+        "line": summary_line(known, judged),
     }
 
 

@@ -22,25 +22,24 @@ from pathlib import Path
 from typing import Any
 
 from agentloop.calibration import TARGET
-from agentloop.calibration_report import CalibrationReport
+from agentloop.calibration_report import CalibrationReport, judge_of
 from agentloop.errors import CalibrationError, RubricError, SettingsError, StoreError
 from agentloop.labels import Annotation, Labelled
 from agentloop.measures import Outcome, figures
 from agentloop.prompting import PromptFolder
-from agentloop.recipe import AUDIT_PROMPTS, WISHES
 from agentloop.records import Json
 from agentloop.rows import calibration_line
 from agentloop.rubric import Rubric, read_rubric
 from agentloop.store import Store
 from agentloop.store.counts import one
+from agentloop.store.figures import read_threshold
 from agentloop.store.files import connect
-from agentloop.store.gradings import Source, identity_at, source_of
+from agentloop.store.gradings import Company, Source, company_of, identity_at, source_of
 from agentloop.store.labelled import Shown, read_shown
-from agentloop.store.labels import Label, Place, read_labels
+from agentloop.store.labels import UNSURE, Label, Place, read_labels
 from agentloop.store.writer import Writer
 
-JUDGING = ("prompts.", "checks.", "lists.", "steps.")
-NOT_JUDGING = frozenset(f"prompts.{n}" for n in ("generate", "revise", *AUDIT_PROMPTS, *WISHES))
+USUAL = 0.5  # the threshold of a run that says nothing of its own
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,10 @@ class Measured:
     """Where the run found it."""
     unsure: int
     """Labels that decide nothing."""
+    seen: int
+    """Labels that were given when a grade had been shown, or do not say that none was."""
+    seen_levels: int
+    """Levels of criteria, likewise, in labels that count."""
     lost: int
     """Labels of candidates that the run does not hold."""
     kept: bool
@@ -84,15 +87,19 @@ def calibrate_store(
     labels = read_labels(opened, name)
     read = read_shown(opened, name, {label.place.item for label in labels}, grading)
     people = _people(labels, read, known)
+    seen = sum(_decides(label) and not label.blind for label in labels)
     if not people:
+        aside = f" ({seen:,} were given after the grade was seen)" if seen else ""
         raise CalibrationError(
-            f"run `{name}` has no labels that say good or bad: `agentloop label {store}`"
+            f"run `{name}` has no blind labels that say good or bad{aside}: `agentloop label {store}`"
         )
     report = _report(people, read, known, identity, target)
     return Measured(
         report=report,
         recipe=source.recipe_ref,
         unsure=sum(label.said == "unsure" for label in labels),
+        seen=seen,
+        seen_levels=sum(len(label.seen) for label in labels if _decides(label) and label.blind),
         lost=sum(label.place not in read for label in labels),
         kept=_keep(opened, report),
     )
@@ -140,21 +147,44 @@ def _rubric_files(source: Source, recipe: str) -> Iterator[Any]:
         yield packaged
 
 
+def threshold_of(store: Store, run: str, rubric: Rubric | None) -> float:
+    """Return the threshold that a run's verdicts went by: a calibration's, else the rubric's.
+
+    Without the rubric what refused items were told, or the lowest accepted score; 0.5 without these.
+    """
+    kept = store.calibration(run)
+    known = (kept["threshold"] or {}).get("accept_at") if kept else None
+    if known is None and rubric is not None:
+        known = rubric.accept_at
+    with connect(store.path, write=False) as connection:
+        found = read_threshold(connection, run, 0, known).value
+    return USUAL if found is None else found
+
+
 def export_labels(store: Store, run: str) -> Iterator[bytes]:
-    """Yield labels that say good or bad as lines of a labels file, in the order first labelled."""
-    labels = [label for label in read_labels(store, run) if label.said in ("good", "bad")]
+    """Yield labels that say good or bad as lines of a labels file, in the order first labelled.
+
+    Levels that were given when a grade had been shown are left out.
+    """
+    labels = [label for label in read_labels(store, run) if _decides(label)]
     read = read_shown(store, run, {label.place.item for label in labels})
     for label in labels:
         if (shown := read.get(label.place)) is not None:
             line: Json = {"seed": shown.seed, "candidate": shown.candidate}
             line["good"] = label.said == "good"
-            line |= {"criteria": dict(label.levels)} if label.levels else {}
+            levels = {n: level for n, level in label.unseen_levels.items() if level != UNSURE}
+            line |= {"criteria": levels} if levels else {}
+            line["blind"] = label.blind
             line |= {"annotator": label.who} if label.who.strip() else {}
             yield json.dumps(line).encode() + b"\n"  # ASCII: it may hold half a surrogate pair
 
 
+def _decides(label: Label) -> bool:
+    return label.said in ("good", "bad")
+
+
 def _refuse_panel(identity: Json, run: str) -> None:
-    if any(key.startswith(("models.critic.", "models.escalation")) for key in identity):
+    if company_of(identity) != Company():
         raise CalibrationError(
             f"run `{run}` was graded by several judges together, and a calibration is of one: "
             "`agentloop label STORE --export FILE`, then `agentloop calibrate RECIPE --labels FILE` "
@@ -163,12 +193,16 @@ def _refuse_panel(identity: Json, run: str) -> None:
 
 
 def _people(labels: list[Label], read: dict[Place, Shown], rubric: Rubric) -> dict[Place, Labelled]:
-    """Return what people say of each candidate; levels that the rubric does not have are left out."""
+    """Return what people say of each candidate, blind to its grade.
+
+    Levels that the rubric does not have are left out.
+    """
     levels = {criterion.name: criterion.levels for criterion in rubric.criteria}
     said: dict[Place, list[Annotation]] = {}
     for label in labels:
-        if label.place in read and label.said in ("good", "bad"):
-            known = {n: level for n, level in label.levels.items() if level in levels.get(n, ())}
+        if label.place in read and _decides(label) and label.blind:
+            given = label.unseen_levels
+            known = {n: level for n, level in given.items() if level in levels.get(n, ())}
             annotation = Annotation(annotator=label.who, good=label.said == "good", criteria=known)
             said.setdefault(label.place, []).append(annotation)
     return {
@@ -208,7 +242,7 @@ def _report(
         rubric=rubric.hash,
         rubric_name=rubric.name,
         critic=critic,
-        judge=_judge(identity),
+        judge=judge_of(identity),
         time=time.time(),
         annotations=sum(len(label.annotations) for label in labels),
         annotators=len({a.annotator for label in labels for a in label.annotations}),
@@ -217,16 +251,6 @@ def _report(
         repeats=0,
         **figures(outcomes, labels, (), rubric, target),
     )
-
-
-def _judge(identity: Json) -> Json:
-    """Return all that makes another judge, as `plan.judge_identity` does of a recipe."""
-    found = {
-        key: value
-        for key, value in identity.items()
-        if (key.startswith(JUDGING) or key == "refuse") and key not in NOT_JUDGING
-    }
-    return found | {"models.critic": identity.get("models.critic")}
 
 
 def _keep(store: Store, report: CalibrationReport) -> bool:

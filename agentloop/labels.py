@@ -2,9 +2,11 @@
 
     {"seed": {…}, "candidate": {…}, "good": true}
     {"seed": {…}, "candidate": {…}, "good": false, "criteria": {"right": "no"}, "annotator": "anna"}
+    {"seed": {…}, "candidate": {…}, "good": true, "blind": false}
 
 Enters: a file, and the recipe whose candidates were labelled. Leaves: one `Labelled` an item, however
-many people labelled it. Refuses to know: judges, models, stores.
+many people labelled it; what says itself that it is not blind is only counted. Refuses to know: judges,
+models, stores.
 
 Everything is checked before the first call: CalibrationError (or SeedError, for what is no JSON)
 names the line and the way out.
@@ -25,7 +27,7 @@ from agentloop.recipe import Kit
 from agentloop.records import Json, Record, digest
 from agentloop.rubric import Rubric
 
-KEYS = ("seed", "candidate", "good", "criteria", "annotator")
+KEYS = ("seed", "candidate", "good", "criteria", "annotator", "blind")
 SHOWN = 60  # characters of a wrong word
 
 T = TypeVar("T", bound=Hashable)
@@ -38,6 +40,8 @@ class Annotation(Record):
     good: bool
     criteria: Mapping[str, str] = {}
     """Criterion → level; those that were not looked at are left out."""
+    blind: bool = True
+    """False where somebody says that they had seen a grade of the item."""
 
 
 class Labelled(Record):
@@ -65,8 +69,10 @@ def _most(votes: Sequence[T]) -> T | None:
     return None if others and others[0][1] == most else first
 
 
-def read_labels(path: str | Path, kit: Kit) -> list[Labelled]:
-    """Return the labelled items in the order of the file.
+def read_labels(path: str | Path, kit: Kit) -> tuple[list[Labelled], int]:
+    """Return the labelled items in the order of the file, and how many words were not blind.
+
+    These are left out, and an item that has no others with them.
 
     Raises CalibrationError for a line that no judge could be measured by, also for a candidate that the
     recipe's type refuses; SeedError for a line that is no JSON.
@@ -76,6 +82,7 @@ def read_labels(path: str | Path, kit: Kit) -> list[Labelled]:
         raise CalibrationError(f"there is no labels file `{path}`")
     found: dict[str, Labelled] = {}
     lines: dict[tuple[str, str], str] = {}
+    seen = 0
     for place, row in read_jsonl(file):
         label = _label(row, kit, place)
         who = label.annotations[0].annotator
@@ -86,12 +93,16 @@ def read_labels(path: str | Path, kit: Kit) -> list[Labelled]:
                 "of an item an `annotator` of their own"
             )
         lines[label.item, who] = place
+        if not label.annotations[0].blind:
+            seen += 1
+            continue
         before = found.get(label.item, label.model_copy(update={"annotations": ()}))
         said = (*before.annotations, *label.annotations)
         found[label.item] = before.model_copy(update={"annotations": said})
     if not found:
-        raise CalibrationError(f"`{path}` holds no labels")
-    return list(found.values())
+        aside = f" but {seen:,} that were given after the grade was seen" if seen else ""
+        raise CalibrationError(f"`{path}` holds no labels{aside}")
+    return list(found.values()), seen
 
 
 def _label(row: Any, kit: Kit, place: str) -> Labelled:
@@ -159,6 +170,8 @@ def _annotation(fields: Json, rubric: Rubric, place: str) -> Annotation:
         raise CalibrationError(f"{place}: `good` must be `true` or `false`")
     if not isinstance(who, str) or ("annotator" in fields and not who.strip()):
         raise CalibrationError(f"{place}: `annotator` must be a name")
+    if not isinstance(blind := fields.get("blind", True), bool):
+        raise CalibrationError(f"{place}: `blind` must be `true` or `false`")
     levels = _object(fields, "criteria", place) if "criteria" in fields else {}
     known = {c.name: c.levels for c in rubric.criteria}
     for name, level in levels.items():
@@ -171,4 +184,4 @@ def _annotation(fields: Json, rubric: Rubric, place: str) -> Annotation:
             shown = plain(level, SHOWN)
             hint = did_you_mean(shown, known[name])
             raise CalibrationError(f"{place}: `{shown}` is no level of `{name}`{hint}")
-    return Annotation(annotator=who.strip(), good=good, criteria=levels)
+    return Annotation(annotator=who.strip(), good=good, criteria=levels, blind=blind)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agentloop.calibration_report import CalibrationReport, summary_line, trust_in
+from agentloop.calibration_report import CalibrationReport, Known, known_of, summary_line, trust_in
 from agentloop.config import ROLES, Settings, load_settings
 from agentloop.errors import UserError
 from agentloop.forecast import Forecast, forecast
@@ -53,7 +53,12 @@ class Run:
     @property
     def trust(self) -> str:
         """One line on what its verdicts are worth: the critic beside people, the corrected quality."""
-        return summary_line(self.calibration, self._judged())
+        return summary_line(self._known(), self._judged())
+
+    def _known(self) -> Known | None:
+        if self.calibration is not None:
+            return Known(self.calibration)
+        return known_of(Store(self.store), self.name) if self.counts["attempts"] else None
 
     def _judged(self) -> Judged:
         return Judged(*Store(self.store).judged(self.name) if self.counts["attempts"] else (0, 0))
@@ -110,7 +115,7 @@ class Run:
         return {
             **self.counts,
             "evidence": self.evidence().as_dict(),
-            "calibration": trust_in(self.calibration, self._judged()),
+            "calibration": trust_in(self._known(), self._judged()),
         }
 
     def __str__(self) -> str:

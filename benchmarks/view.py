@@ -102,7 +102,7 @@ def pages(store: Path) -> dict[str, str]:
     return {
         "first page": items(),
         "a page further on": items(after=halfway[0], last=halfway[1]),
-        "search, found often": items(text="passage"),
+        "search, found often": items(text="the"),
         "search, found once": items(text="(77777)"),
         "search, not found": items(text="zyzzyva"),
         "verdict and score": items(verdict="accepted", low=0.5, high=1),

@@ -18,6 +18,7 @@ from agentloop.agreement import Confusion
 from agentloop.calibrate import calibrate
 from agentloop.calibration_report import (
     CalibrationReport,
+    Known,
     corrected_precision,
     load_calibration,
     panel_weights,
@@ -493,7 +494,7 @@ def test_whatever_stands_in_a_file_it_is_read_or_refused(tmp_path: Path, lines: 
     path = tmp_path / "any.jsonl"
     path.write_bytes(b"\n".join(lines))
     with contextlib.suppress(UserError):
-        assert all(labelled.annotations for labelled in read_labels(path, kit_in(tmp_path)))
+        assert all(labelled.annotations for labelled in read_labels(path, kit_in(tmp_path))[0])
 
 
 VOTES = st.dictionaries(
@@ -512,7 +513,7 @@ def test_every_item_is_what_most_of_its_annotators_say(tmp_path: Path, votes: An
         if (good := said.get(who)) is not None
     ]
     path = labels_file(tmp_path, lines)
-    found = {x.candidate["answer"]: x.good for x in read_labels(path, kit_in(tmp_path))}
+    found = {x.candidate["answer"]: x.good for x in read_labels(path, kit_in(tmp_path))[0]}
     for answer, said in votes.items():
         balance = sum(1 if good else -1 for good in said.values())
         assert found.pop(answer) == (None if balance == 0 else balance > 0)
@@ -806,7 +807,7 @@ def test_a_judge_without_skill_or_labels_is_refused_in_a_panel(
 
 
 def test_the_summary_stands_in_one_line(tmp_path: Path) -> None:
-    line = summary_line(a_report(tmp_path, 100, 75, 25), Judged(120, 200))
+    line = summary_line(Known(a_report(tmp_path, 100, 75, 25)), Judged(120, 200))
     assert line.startswith(
         "calibrated on 200 labels: sensitivity 1.00, specificity .75, kappa .75 ["
     )
@@ -818,7 +819,7 @@ def test_the_summary_stands_in_one_line(tmp_path: Path) -> None:
 def test_a_judge_that_tells_nothing_corrects_nothing(tmp_path: Path) -> None:
     report = a_report(tmp_path, 30, 0, 30)
     assert "no correction: sensitivity 1.00 + specificity 0.00" in summary_line(
-        report, Judged(1, 2)
+        Known(report), Judged(1, 2)
     )
     assert any("tells next to nothing" in warning for warning in report.warnings)
 

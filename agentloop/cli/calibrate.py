@@ -94,10 +94,13 @@ def _labelled(store: str, given: dict[str, Any]) -> tuple[CalibrationReport, str
     )
     for number, what in (
         (found.unsure, "unsure"),
+        (found.seen, "given after the grade was seen, or by a tool that does not say"),
         (found.lost, "of candidates that are not there"),
     ):
         if number:
             _note(f"{number:,} labels left out: {what}")
+    if found.seen_levels:
+        _note(f"{found.seen_levels:,} levels of criteria left out: given after the grade was seen")
     if not found.kept:
         _note(
             "the report is not in the store, for it cannot be written now: keep it with `-o FILE`"

@@ -64,9 +64,9 @@ def _export(store: Store, run: str, output: str) -> None:
 
 def _sit_down(store: Store, run: str, given: dict[str, str | int | bool]) -> None:
     from agentloop.errors import CalibrationError, UserError
-    from agentloop.labelled import find_rubric
+    from agentloop.labelled import find_rubric, threshold_of
     from agentloop.store.labelled import to_label
-    from agentloop.store.labels import read_labels
+    from agentloop.store.labels import read_done
 
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UserError(
@@ -76,15 +76,13 @@ def _sit_down(store: Store, run: str, given: dict[str, str | int | bool]) -> Non
     rubric = None
     try:
         rubric = find_rubric(store, run, str(given["rubric"]))
-    except CalibrationError:
+    except CalibrationError as error:
         if given["criteria"] or given["rubric"]:
             raise
-    done = {
-        found.place.item for found in read_labels(store, run) if found.who == who and found.said
-    }
-    order = to_label(
-        store, run, rubric.accept_at if rubric else 0.5, done=done, seed=int(given["seed"])
-    )
+        click.echo(plain(f"{error}; until then no levels of criteria are asked for"), err=True)
+    done = read_done(store, run, who)
+    accept_at = threshold_of(store, run, rubric)
+    order = to_label(store, run, accept_at, done=done, seed=int(given["seed"]))
     if not order:
         raise UserError(f"run `{run}` has nothing to label yet: no graded candidate is settled")
     click.echo(f"run {plain(run)} · {KEYS} · {len(done):,} labelled before", err=True)
@@ -105,48 +103,44 @@ class _Sitting:
         self._who = who
         self._criteria = criteria
         self._keys = keys
-        self._seen: set[str] = set()
-        """Items whose grade was shown."""
 
     def through(self, order: list[tuple[str, int, int]]) -> int:
         """Ask for one item after the other; return how many labels stand at the end."""
         from agentloop.store.labelled import read_shown
-        from agentloop.store.labels import say
+        from agentloop.store.labels import take_back
 
         said: list[Shown] = []
         while len(said) < len(order):
             item, opening, number = order[len(said)]
             found = read_shown(self._store, self._run, [item]).values()
             shown = next(s for s in found if s.place[1:3] == (opening, number))
-            click.echo("\n".join(_told(shown, len(said) + 1)))
-            key = self._keys.wait_for("123uq")
+            key = self._keys.ask("\n".join(_told(shown, len(said) + 1)), "123uq")
             if key == "q":
                 break
             if key == "u":
                 if said:
-                    say(self._store, self._run, said.pop().place, None, who=self._who)
+                    take_back(self._store, self._run, said.pop().place, who=self._who)
                 continue
             self._say(shown, key)
             said.append(shown)
         return len(said)
 
     def _say(self, shown: Shown, key: str) -> None:
-        from agentloop.store.labels import say, say_level
+        from agentloop.store.labels import has_told, say, say_level
 
         words: dict[str, Said] = {"1": "good", "2": "bad", "3": "unsure"}
-        blind = shown.place.item not in self._seen
+        blind = not has_told(self._store, self._run, shown.place.item, self._who)
         say(self._store, self._run, shown.place, words[key], who=self._who, blind=blind)
         click.echo(f"  {words[key]}")
         for criterion in self._criteria:
             numbers = "123456789"[: len(criterion.levels)]
             levels = zip(numbers, criterion.levels, strict=False)
             listed = " · ".join(f"{number} {level}" for number, level in levels)
-            click.echo(plain(f"{criterion.ask}  {listed} · Enter skips"))
-            if (chosen := self._keys.wait_for(numbers + "\n")) in numbers:
+            asked = plain(f"{criterion.ask}  {listed} · Enter skips")
+            if (chosen := self._keys.ask(asked, numbers + "\n")) in numbers:
                 level = criterion.levels[numbers.index(chosen)]
-                place = shown.place
-                say_level(self._store, self._run, place, criterion.name, level, who=self._who)
-        self._seen.add(shown.place.item)
+                at = (self._store, self._run, shown.place)
+                say_level(*at, criterion.name, level, who=self._who, blind=blind)
         click.echo("\n".join(_machine(shown)))
 
 
@@ -165,8 +159,14 @@ class _Keys:
     def __exit__(self, *_: object) -> None:
         termios.tcsetattr(self._file, termios.TCSADRAIN, self._before)
 
-    def wait_for(self, known: str) -> str:
-        """Return the next of some keys; Abort at the end of what is typed."""
+    def ask(self, question: str, known: str) -> str:
+        """Show a question and return the next of some keys; Abort at the end of what is typed.
+
+        Keys that were typed before it stood there answer nothing.
+        """
+        self._typed.clear()
+        termios.tcflush(self._file, termios.TCIFLUSH)
+        click.echo(question)
         while True:
             while not self._typed:
                 read = os.read(self._file, 64).decode("latin-1")

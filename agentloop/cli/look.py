@@ -104,12 +104,12 @@ def _now(store: Store, counts: Json, grading: int) -> Now:
 def _trust(store: Store, run: str) -> Json:
     from agentloop.store.trust import Judged, untested
 
-    kept, judged = store.calibration(run), Judged(*store.judged(run))
-    if kept is None:
+    judged = Judged(*store.judged(run))
+    if not store.calibrations():
         return untested(judged)
-    from agentloop.calibration_report import CalibrationReport, trust_in  # slow to load
+    from agentloop.calibration_report import known_of, trust_in  # slow to load
 
-    return trust_in(CalibrationReport.model_validate(kept), judged)
+    return trust_in(known_of(store, run), judged)
 
 
 @click.command()

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from agentloop.calibration_report import CalibrationReport, trust_in
+from agentloop.calibration_report import Known, known_of, trust_in
 from agentloop.diversity.bias import acceptance
 from agentloop.records import Json
 from agentloop.store import Store
@@ -21,11 +21,10 @@ def run_facts(store: Store, run: str, grading: int = 0) -> Json:
     """Return what is known of one run; of another grading of it, only what that came to."""
     about = read_about(store, run)
     evidence = store.evidence(run)
-    kept = store.calibration(run)
-    report = CalibrationReport.model_validate(kept) if kept else None
+    known = known_of(store, run)
     identity, settings = about["identity"], about["settings"]
     shown = evidence.as_dict()
-    trust = trust_in(report, Judged(*store.judged(run)))
+    trust = trust_in(known, Judged(*store.judged(run)))
     if grading:
         trust = {"state": "uncalibrated", "line": NO_EVIDENCE}
     return {
@@ -45,7 +44,7 @@ def run_facts(store: Store, run: str, grading: int = 0) -> Json:
         "reading": about["reading"],
         "acceptance": _acceptance(shown["strata"]),
         "contaminated": about["contaminated"],
-        "not_measured": list(_not_measured(shown, settings, report)),
+        "not_measured": list(_not_measured(shown, settings, known)),
     }
 
 
@@ -85,10 +84,8 @@ def _acceptance(strata: list[Json]) -> Json:
     return found
 
 
-def _not_measured(
-    evidence: Json, settings: Json, report: CalibrationReport | None
-) -> Iterator[str]:
-    if report is None or report.state == "uncalibrated":
+def _not_measured(evidence: Json, settings: Json, known: Known | None) -> Iterator[str]:
+    if known is None or known.report.state == "uncalibrated":
         yield "Whether the critic agrees with people: it was not calibrated on labels."
     if not any(evidence["audits"][kind]["audited"] for kind in ("accepted", "rejected")):
         yield "Whether a second judge agrees: no item was audited."

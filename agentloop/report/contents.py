@@ -15,7 +15,7 @@ from functools import partial
 
 from agentloop import __version__
 from agentloop.agreement import Estimate, wilson
-from agentloop.calibration_report import CalibrationReport, Gate
+from agentloop.calibration_report import Gate, Known, known_of
 from agentloop.diversity.band import LOSS
 from agentloop.export.facts import run_facts
 from agentloop.records import Json
@@ -52,8 +52,7 @@ SOURCES = {
 def contents(store: Store, run: str, grading: int = 0) -> Json:
     """Return all that a report of one run shows."""
     facts = run_facts(store, run, grading)
-    kept = store.calibration(run) if not grading else None
-    report = CalibrationReport.model_validate(kept) if kept else None
+    known = known_of(store, run) if not grading else None
     evidence = store.evidence(run)
     with connect(store.path, write=False) as connection:
         steps = read.read_steps(connection, run, grading)
@@ -61,7 +60,7 @@ def contents(store: Store, run: str, grading: int = 0) -> Json:
         scores = read.read_scores(connection, run, grading)
         marks = read.read_marks(connection, run, grading)
         several = read.read_several(connection, run, grading)
-        at = report.in_force.accept_at if report and report.state == "calibrated" else None
+        at = known.gate.accept_at if known and known.report.state == "calibrated" else None
         threshold = read.read_threshold(connection, run, grading, at)
         lights, series = (
             read.read_lights(connection, run),
@@ -91,7 +90,7 @@ def contents(store: Store, run: str, grading: int = 0) -> Json:
         "scores": _scores(scores, threshold.value),
         "marks": [_marked(one) for one in marks],
         "rounds": _rounds(rounds(store, run, grading)),
-        "calibration": _calibration(report) if report else None,
+        "calibration": _calibration(known) if known else None,
         "several": several,
         "evidence": None if grading else evidence,
         "audited": [] if grading else _audited(evidence),
@@ -234,8 +233,8 @@ def _rounds(found: Sequence[Round]) -> Json:
     }
 
 
-def _calibration(report: CalibrationReport) -> Json:
-    at = report.in_force.accept_at
+def _calibration(known: Known) -> Json:
+    report, at = known.report, known.gate.accept_at
     steps = [number / 10 for number in range(11)]
     found = report.score_map
     return {

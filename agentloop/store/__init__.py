@@ -166,7 +166,10 @@ class Store:
         return [json.loads(report) for (report,) in self._rows(sql)]
 
     def calibration(self, run: str | None = None) -> Json | None:
-        """Return the report of the calibration that a run used; None for an uncalibrated run."""
+        """Return the report of the calibration that a run used; None for an uncalibrated run.
+
+        What was measured since is in `calibrations`; `calibration_report.known_of` looks there, too.
+        """
         sql = (
             "SELECT c.report FROM runs r JOIN calibrations c ON c.rid = r.identity->>'calibration' "
             "WHERE r.run = ?"

@@ -37,9 +37,17 @@ EXISTS (SELECT 1 FROM grades g WHERE g.run = $run AND g.grading = $grading AND g
     AND len(list_filter(from_json(g.grade->'marks', '[{"criterion":"VARCHAR","value":"DOUBLE"}]'),
         lambda m: m.criterion = $criterion AND m.value < 1)) > 0)
 """
-_HOLDS = """
-v.item IN (SELECT item FROM attempts WHERE run = $run AND contains(lower(candidate::VARCHAR), $text)
-    UNION ALL SELECT item FROM items WHERE run = $run AND contains(lower(seed::VARCHAR), $text))
+_SAYS = """
+CASE WHEN NOT contains(lower({0}::VARCHAR), $written) THEN false
+     WHEN NOT (contains(({0}::VARCHAR)[2:], '{{') OR contains({0}::VARCHAR, '['))
+     THEN contains(lower(array_to_string(json_extract_string({0}, '$.*'), chr(10))), $text)
+     ELSE len(list_filter(json_extract({0}, '$..*'), lambda value: json_type(value) NOT IN
+         ('OBJECT', 'ARRAY') AND contains(lower(value->>'$'), $text))) > 0 END
+"""
+"""Whether a text stands in a value of JSON, whatever its names are: the cheap looks come first."""
+_HOLDS = f"""
+v.item IN (SELECT item FROM attempts WHERE run = $run AND {_SAYS.format("candidate")}
+    UNION ALL SELECT item FROM items WHERE run = $run AND {_SAYS.format("seed")})
 """
 _TEXTS = f"""
 SELECT i.item, a.opening, a.round, left(coalesce(a.messages->0->>'content', i.seed::VARCHAR), {CUT}),
@@ -66,7 +74,7 @@ class Wanted(NamedTuple):
     high: float | None = None
     """Between which scores, both included."""
     text: str = ""
-    """Stands in the seed or in an attempt, whatever its case."""
+    """Stands in a field's value, of the seed or of an attempt, whatever its case."""
 
 
 class Row(NamedTuple):
@@ -140,7 +148,8 @@ def _query(run: str, wanted: Wanted, grading: int) -> tuple[str, Json]:
         values |= {"criterion": wanted.criterion, "named": _as_json(wanted.criterion)}
     if wanted.text:
         conditions.append(_HOLDS)
-        values["text"] = _as_json(wanted.text.lower())
+        text = wanted.text.lower().encode("utf-8", "replace").decode()
+        values |= {"text": text, "written": _as_json(text)}
     return " AND ".join([_SETTLED, *conditions]), values
 
 

@@ -8,7 +8,8 @@ Refuses to know: DuckDB, what a label is about.
 A line is safe when `post` returns: one `write` at the end of `STORE.inbox.jsonl`, and `fsync`, under the
 kernel's lock on that file (`flock`). Rows have names (`rid`), so that folding them twice changes
 nothing. A torn last line stays until something whole comes behind it. A line that is no label blocks
-nobody: it is moved to `STORE.inbox.refused.jsonl`.
+nobody: it is moved to `STORE.inbox.refused.jsonl`. A label counts in calibrations only where its line
+says `"blind": true`. What lies in the inbox's place and is no regular file, a link too, is never opened.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import fcntl
 import math
 import os
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -72,7 +74,8 @@ def post(store: Path, *rows: Json) -> None:
 def read_inbox(store: Path) -> list[Json]:
     """Return the labels that are not folded yet, in the order posted."""
     try:
-        data = inbox_of(store).read_bytes()
+        with open(inbox_of(store), "rb", opener=_regular) as file:
+            data = file.read()
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -89,7 +92,7 @@ def fold_posts(store: Path, insert: Callable[[list[Json]], None]) -> None:
     if not has_posts(inbox):
         return
     with _held(inbox) as file:
-        data = inbox.read_bytes()
+        data = _read(file)
         end = data.rfind(b"\n") + 1
         rows, refused = _sorted_out(data[:end])
         _keep_aside(refused_of(store), refused)
@@ -105,7 +108,7 @@ def fold_posts(store: Path, insert: Callable[[list[Json]], None]) -> None:
 def has_posts(inbox: Path) -> bool:
     """Whether an inbox holds a whole line."""
     try:
-        with inbox.open("rb") as file:
+        with open(inbox, "rb", opener=_regular) as file:
             return any(line.endswith(b"\n") for line in file)
     except OSError:
         return False
@@ -114,7 +117,7 @@ def has_posts(inbox: Path) -> bool:
 @contextmanager
 def _held(path: Path) -> Iterator[int]:
     """Open the inbox for one process at a time; the lock is the kernel's and dies with its owner."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+    file = _regular(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield file
@@ -122,8 +125,25 @@ def _held(path: Path) -> Iterator[int]:
         os.close(file)
 
 
+def _regular(path: str | Path, flags: int) -> int:
+    """Open a file, as `os.open`. Raises OSError for a link, a pipe, a device: it waits for none."""
+    if Path(path).is_symlink():
+        raise OSError("it is a link")
+    file = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o644)
+    if not stat.S_ISREG(os.fstat(file).st_mode):
+        os.close(file)
+        raise OSError("it is no regular file")
+    return file
+
+
+def _read(file: int) -> bytes:
+    with open(file, "rb", closefd=False) as content:
+        content.seek(0)
+        return content.read()
+
+
 def _is_torn(path: Path) -> bool:
-    with path.open("rb") as file:
+    with open(path, "rb", opener=_regular) as file:
         if not file.seek(0, os.SEEK_END):
             return False
         file.seek(-1, os.SEEK_END)
@@ -134,8 +154,9 @@ def _keep_aside(path: Path, lines: Sequence[bytes]) -> None:
     """Append lines that are not there yet: a fold that was cut off comes again."""
     if not lines:
         return
-    known = set(path.read_bytes().split(b"\n")) if path.exists() else set()
-    with path.open("ab") as file:
+    with open(path, "a+b", opener=_regular) as file:
+        file.seek(0)
+        known = set(file.read().split(b"\n"))
         file.write(b"".join(line + b"\n" for line in dict.fromkeys(lines) if line not in known))
         file.flush()
         os.fsync(file.fileno())

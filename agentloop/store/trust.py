@@ -26,4 +26,10 @@ class Judged(NamedTuple):
 
 def untested(judged: Judged) -> Json:
     """Return as JSON values what the verdicts of an uncalibrated run are worth."""
-    return {"state": "uncalibrated", "labels": 0, **judged._asdict(), "line": UNTESTED}
+    return {
+        "state": "uncalibrated",
+        "labels": 0,
+        "afterwards": False,
+        **judged._asdict(),
+        "line": UNTESTED,
+    }

@@ -4,15 +4,20 @@ Enters: requests that the guard let pass. Leaves: HTML, counts as JSON, labels i
 Refuses to know: who may ask (`guard`), how a store is read.
 
 Every page opens the store, reads, and closes it: a run that writes it meanwhile waits for nobody.
+
+Whose verdict or score a list or a story has shown, that item is labelled no longer blind, and comes
+late in the order to label. An earlier server's lists are not remembered; labels are, by the store.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import orjson
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -23,34 +28,46 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from agentloop.errors import AgentloopError, CalibrationError, StoreError
-from agentloop.labelled import find_rubric
+from agentloop.labelled import find_rubric, threshold_of
 from agentloop.plain import harmless
-from agentloop.records import Item, Json
+from agentloop.records import Item, Json, digest
 from agentloop.rubric import Rubric
 from agentloop.store import VERDICTS, Store
 from agentloop.store.browse import Wanted, criteria_of, read_page
 from agentloop.store.files import StoreBusy, connect
 from agentloop.store.inbox import SAID
 from agentloop.store.labelled import Shown, read_shown, to_label
-from agentloop.store.labels import Label, Place, read_labels, say, say_level
+from agentloop.store.labels import (
+    UNSURE,
+    Label,
+    Place,
+    has_told,
+    read_done,
+    read_labels,
+    say,
+    say_level,
+    take_back,
+)
 from agentloop.tally import clock, money
 from agentloop.view import showing
 
 HERE = Path(__file__).parent
 QUEUE = 500  # candidates in the order to label them
+DIGITS = 9  # of a number in an address
 
 
 class Pages:
     """What is shown of one store, to one person."""
 
-    def __init__(self, store: Store, run: str | None = None, who: str = ""):
+    def __init__(self, store: Store, run: str | None = None, who: str = "", rubric: str = ""):
         self._store = store
         self._run = run
         self._who = who
+        self._file = rubric
         self._orders: dict[str, list[tuple[str, int, int]]] = {}
         self._revealed: set[tuple[str, str]] = set()
-        """Run and item of those whose grade was shown."""
-        self._rubrics: dict[str, Rubric | None] = {}
+        """Run and item of those whose verdict or score a list or a story has shown."""
+        self._rubrics: dict[str, tuple[Rubric | None, str]] = {}
         self._environment = Environment(
             loader=FileSystemLoader(HERE / "templates"),
             autoescape=True,
@@ -58,7 +75,7 @@ class Pages:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.filters |= {"visible": harmless, "text": showing.as_text}
+        self._environment.filters |= {"visible": harmless, "text": showing.as_text, "named": named}
 
     @property
     def app(self) -> Starlette:
@@ -88,22 +105,32 @@ class Pages:
     def _chosen(self, request: Request) -> tuple[str, int]:
         """Return the run and the grading that an address names."""
         run = self._store.run(request.query_params.get("run") or self._run)
-        number = request.query_params.get("grading") or "0"
-        return run, self._store.grading(int(number) if number.isdecimal() else -1, run)
+        number = _whole(request.query_params.get("grading") or "0")
+        return run, self._store.grading(number, run)
 
-    def _rubric(self, run: str) -> Rubric | None:
-        """Return the run's rubric where it is found: it names the levels that a person may give."""
+    def _rubric(self, run: str) -> tuple[Rubric | None, str]:
+        """Return the run's rubric, which names the levels that people may give, or why it lacks."""
         if run not in self._rubrics:
-            try:
-                self._rubrics[run] = find_rubric(self._store, run)
-            except CalibrationError:
-                self._rubrics[run] = None
+            self._rubrics[run] = self._find_rubric(run)
         return self._rubrics[run]
 
-    def _labels(self, run: str) -> dict[Place, Label]:
-        """Return what this person said, by the candidate."""
-        labels = read_labels(self._store, run)
-        return {label.place: label for label in labels if label.who == self._who}
+    def _find_rubric(self, run: str) -> tuple[Rubric | None, str]:
+        with contextlib.suppress(CalibrationError):  # another run's may be found by itself
+            return find_rubric(self._store, run, self._file), ""
+        try:
+            return find_rubric(self._store, run), ""
+        except CalibrationError as error:
+            return None, f"{error}; until then no levels of criteria are asked for"
+
+    def _labels(self, run: str, *items: str) -> dict[Place, Label]:
+        """Return what this person said of some items, by the candidate."""
+        labels = read_labels(self._store, run, items=items, who=self._who)
+        return {label.place: label for label in labels}
+
+    def _blind(self, run: str, item: str) -> bool:
+        """Whether this person was shown no grade of an item, as far as is known."""
+        shown = (run, item) in self._revealed
+        return not shown and not has_told(self._store, run, item, self._who)
 
     # Pages
 
@@ -115,6 +142,8 @@ class Pages:
         if page.next is not None:
             query = {"after": repr(page.next[0]), "last": page.next[1]}
             following = f"/?{request.url.include_query_params(**query).query}"
+        items = [row.item for row in page.rows]
+        self._revealed.update((run, item) for item in items)
         return self._show(
             "items.html",
             run,
@@ -124,7 +153,7 @@ class Pages:
             following=following,
             reasons=sorted(self._store.reasons(run, grading)),
             criteria=criteria_of(self._store, run, grading),
-            labels={place.item: label.said for place, label in self._labels(run).items()},
+            labels={place.item: label.said for place, label in self._labels(run, *items).items()},
             first=_after(request) is None,
         )
 
@@ -133,10 +162,12 @@ class Pages:
         story = self._store.item(request.path_params["item"], run, grading)
         beside = request.query_params.get("beside", "")
         other = None
-        if beside.isdecimal():
-            number = self._store.grading(int(beside), run)
+        if beside:
+            number = self._store.grading(_whole(beside), run)
             other = self._store.item(story.item.id, run, number)
         shown = self._kept(run, story.item, grading)
+        label = self._labels(run, story.item.id).get(shown.place) if shown else None
+        rubric, lacking = self._rubric(run)
         self._revealed.add((run, story.item.id))
         return self._show(
             "item.html",
@@ -149,31 +180,29 @@ class Pages:
             seed=showing.seed_fields(story),
             drafts=showing.drafts(story, other),
             shown=shown,
-            label=self._labels(run).get(shown.place) if shown else None,
-            rubric=self._rubric(run),
+            label=label,
+            blind=bool(label and label.said and label.blind),
+            rubric=rubric,
+            lacking=lacking,
             cost=money(story.cost_usd),
         )
 
     def _label(self, request: Request) -> Response:
         """Show one candidate, and nothing that the machine says of it until it is labelled."""
         run, grading = self._chosen(request)
-        labels, rubric = self._labels(run), self._rubric(run)
-        at = request.query_params.get("at", "")
-        if not at.isdecimal() or run not in self._orders:
-            done = [place.item for place, label in labels.items() if label.said]
-            accept_at = rubric.accept_at if rubric else 0.5
-            order = to_label(self._store, run, accept_at, done=done, most=QUEUE)
-            self._orders[run] = order
+        rubric, lacking = self._rubric(run)
+        at = _whole(request.query_params.get("at", ""))
+        if at < 0 or run not in self._orders:
+            self._orders[run] = self._order(run, rubric)
             return RedirectResponse(f"/label?{request.url.include_query_params(at=0).query}", 303)
         order = self._orders[run]
-        if int(at) >= len(order):
+        if at >= len(order):
             return self._show("done.html", run, grading, count=len(order))
-        shown = self._place(run, *order[int(at)])
-        label = labels.get(shown.place)
-        hidden = (run, shown.place.item) not in self._revealed
-        if label and label.said:
-            self._revealed.add((run, shown.place.item))
-            hidden = False
+        item, *place = order[at]
+        found = read_shown(self._store, run, [item]).values()
+        shown = next(shown for shown in found if [*shown.place[1:3]] == place)
+        label = self._labels(run, item).get(shown.place)
+        said = label is not None and label.said is not None
         return self._show(
             "label.html",
             run,
@@ -182,46 +211,56 @@ class Pages:
             seed=showing.plain_fields(shown.seed),
             candidate=showing.plain_fields(shown.candidate),
             label=label,
-            hidden=hidden,
+            blind=label.blind if label and said else self._blind(run, item),
+            hidden=not has_told(self._store, run, item, self._who),
             rubric=rubric,
-            at=int(at),
+            lacking=lacking,
+            at=at,
             count=len(order),
-            labelled=sum(bool(label.said) for label in labels.values()),
+            labelled=len(read_done(self._store, run, self._who)),
         )
+
+    def _order(self, run: str, rubric: Rubric | None) -> list[tuple[str, int, int]]:
+        """Choose what to label next: what was seen comes late, what was labelled last."""
+        done = read_done(self._store, run, self._who)
+        seen = {item for of, item in self._revealed if of == run}
+        accept_at = threshold_of(self._store, run, rubric)
+        order = to_label(self._store, run, accept_at, done=done | seen, most=QUEUE)
+        return sorted(order, key=lambda candidate: candidate[0] in done)
 
     async def _said(self, request: Request) -> Response:
         """Take a label, and show what the machine said."""
         try:
-            told = await request.json()
-        except ValueError as error:
+            told = orjson.loads(await request.body())
+        except orjson.JSONDecodeError as error:
             raise HTTPException(400, "this is no JSON") from error
         return await run_in_threadpool(self._take, told)
 
     def _take(self, told: Any) -> Response:
         run, shown, rubric = self._read_label(told)
-        place, key = shown.place, (run, shown.place.item)
+        place, who, store = shown.place, self._who, self._store
+        blind = self._blind(run, place.item)
         if "criterion" in told:
             level = told.get("level") or None
-            known = {c.name: c.levels for c in rubric.judged} if rubric else {}
+            known = {c.name: (*c.levels, UNSURE) for c in rubric.judged} if rubric else {}
             if level is not None and level not in known.get(told["criterion"], ()):
                 raise HTTPException(400, "there is no such level")
-            say_level(self._store, run, place, str(told["criterion"]), level, who=self._who)
-        else:
-            word = told.get("said") or None
-            if word is not None and word not in SAID:
+            say_level(store, run, place, told["criterion"], level, who=who, blind=blind)
+        elif word := told.get("said") or None:
+            if word not in SAID:
                 raise HTTPException(400, "a candidate is good, bad or unsure")
-            blind = key not in self._revealed
-            say(self._store, run, place, word, who=self._who, blind=blind and word is not None)
-            if word is not None:
-                self._revealed.add(key)
-        label = self._labels(run).get(place)
+            say(store, run, place, word, who=who, blind=blind)
+        else:
+            take_back(store, run, place, who=who)
+        label = self._labels(run, place.item).get(place)
         machine = ""
-        if key in self._revealed:
+        if has_told(store, run, place.item, who):
             machine = self._environment.get_template("machine.html").render(shown=shown, run=run)
         return JSONResponse(
             {
                 "said": label.said if label else None,
                 "levels": dict(label.levels) if label else {},
+                "blind": label.blind if label and label.said else self._blind(run, place.item),
                 "machine": machine,
             }
         )
@@ -229,21 +268,15 @@ class Pages:
     def _read_label(self, told: Any) -> tuple[str, Shown, Rubric | None]:
         if not isinstance(told, dict):
             raise HTTPException(400, "a label is an object")
-        numbers = (told.get("opening"), told.get("round"))
-        texts = (told.get("run"), told.get("item"))
-        criterion = told.get("criterion", "")
-        if not all(isinstance(text, str) for text in (*texts, criterion)):
-            raise HTTPException(400, "`run`, `item` and `criterion` are names")
-        if not all(type(number) is int for number in numbers):
-            raise HTTPException(400, "`opening` and `round` are numbers")
-        run = self._store.run(texts[0])
-        return run, self._place(run, str(texts[1]), *numbers), self._rubric(run)  # type: ignore[arg-type]
-
-    def _place(self, run: str, item: str, opening: int, number: int) -> Shown:
+        texts = [told.get(name) for name in ("run", "item", "candidate")]
+        if not all(isinstance(text, str) for text in (*texts, told.get("criterion", ""))):
+            raise HTTPException(400, "`run`, `item`, `candidate` and `criterion` are names")
+        name, item, candidate = map(str, texts)
+        run = self._store.run(name)
         for shown in read_shown(self._store, run, [item]).values():
-            if shown.place[1:3] == (opening, number):
-                return shown
-        raise HTTPException(404, "there is no such attempt")
+            if named(shown.place) == candidate:
+                return run, shown, self._rubric(run)[0]
+        raise HTTPException(404, "there is no such candidate")
 
     def _kept(self, run: str, item: Item, grading: int) -> Shown | None:
         """Return the attempt that the verdict names."""
@@ -310,6 +343,16 @@ def _wanted(request: Request) -> Wanted:
 def _after(request: Request) -> tuple[float, str] | None:
     time, item = _number(request.query_params.get("after", "")), request.query_params.get("last")
     return None if time is None or item is None else (time, item)
+
+
+def named(place: Place) -> str:
+    """Return a candidate's name that does not tell which attempt it is."""
+    return digest([*place], 8)
+
+
+def _whole(text: str) -> int:
+    """Return a number in an address; -1 for what is none, or too long to be one."""
+    return int(text) if text.isdecimal() and len(text) <= DIGITS else -1
 
 
 def _number(text: str) -> float | None:

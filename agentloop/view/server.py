@@ -18,7 +18,8 @@ from pathlib import Path
 
 import uvicorn
 
-from agentloop.errors import SettingsError
+from agentloop.errors import CalibrationError, SettingsError
+from agentloop.labelled import find_rubric
 from agentloop.store import Store
 from agentloop.view.app import Pages
 from agentloop.view.guard import Guard
@@ -33,18 +34,28 @@ def serve(
     port: int = 0,
     browser: bool = True,
     annotator: str = "",
+    rubric: str = "",
     told: Callable[[str], None] = print,
+    note: Callable[[str], None] = lambda _: None,
 ) -> None:
     """Serve a store's pages until it is interrupted; `told` gets the address once it is open.
 
-    Port 0 is a free one. Raises StoreError, and SettingsError where the port is taken.
+    Port 0 is a free one. `rubric` names the file that the run was graded by; `note` is told where it is
+    not found. Raises StoreError, CalibrationError for another rubric than the run's, RubricError, and
+    SettingsError where the port is taken.
     """
     opened = Store(store)
-    opened.run(run)
+    name = opened.run(run)
+    try:
+        find_rubric(opened, name, rubric)
+    except CalibrationError as error:
+        if rubric:
+            raise
+        note(f"{error}; until then no levels of criteria are asked for")
     with closing(_listen(port)) as listening:
         number = listening.getsockname()[1]
         token = secrets.token_urlsafe(32)
-        app = Guard(Pages(opened, run, annotator).app, token, number)
+        app = Guard(Pages(opened, run, annotator, rubric).app, token, number)
         config = uvicorn.Config(
             app,
             access_log=False,

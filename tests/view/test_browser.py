@@ -60,7 +60,7 @@ class Seen:
 
     @property
     def origin(self) -> str:
-        return self.address.partition("/?")[0]
+        return "/".join(self.address.split("/")[:3])
 
     def go(self, path: str) -> Page:
         self.page.goto(self.origin + path)
@@ -108,9 +108,9 @@ def seen(browser: Browser, address: str) -> Iterator[Seen]:
 
 
 @contextmanager
-def opened(browser: Browser, path: Path) -> Iterator[Seen]:
-    """Serve a store and open its page."""
-    with serving(path) as address, followed(browser, address) as found:
+def opened(browser: Browser, path: Path, page: str = "/") -> Iterator[Seen]:
+    """Serve a store and open a page of it."""
+    with serving(path) as address, followed(browser, address.replace("/?", page + "?")) as found:
         yield found
 
 
@@ -245,9 +245,18 @@ def test_two_grades_are_compared(seen: Seen, path: Path) -> None:
     expect(page.locator(".draft").get_by_text("critic/two").first).to_be_visible()
 
 
-def test_labels_are_given_by_keyboard_and_calibrate_sees_them(seen: Seen, path: Path) -> None:
-    page = seen.page
-    page.get_by_role("link", name="label").click()
+def test_labels_are_given_by_keyboard_and_calibrate_sees_them(browser: Browser, path: Path) -> None:
+    with opened(browser, path, "/label") as seen:
+        label_by_keyboard(seen.page)
+    labels = read_labels(Store(path), RUN)
+    assert [label.said for label in labels] == ["good", "bad", "good"]
+    assert all(label.blind and label.who == "anna" for label in labels)
+    report = calibrate_store(path).report
+    assert (report.labels, report.annotators) == (3, 1)
+
+
+def label_by_keyboard(page: Page) -> None:
+    """Say good, bad, good and unsure of four candidates; take the last word back."""
     told = page.locator("[data-told]")
     said = {"1": "good", "2": "bad", "3": "unsure"}
     for key in ("1", "2", "1", "3"):
@@ -265,23 +274,32 @@ def test_labels_are_given_by_keyboard_and_calibrate_sees_them(seen: Seen, path: 
     page.wait_for_load_state()
     page.keyboard.press("u")
     expect(told).to_have_text("not labelled")
-    labels = read_labels(Store(path), RUN)
-    assert [label.said for label in labels] == ["good", "bad", "good"]
-    assert all(label.blind and label.who == "anna" for label in labels)
-    report = calibrate_store(path).report
-    assert (report.labels, report.annotators) == (3, 1)
 
 
 def test_levels_are_given_with_the_label(seen: Seen, path: Path) -> None:
     page = seen.go("/label")
-    page.get_by_text("levels of the criteria").click()
-    page.get_by_label("partly").check()
-    page.keyboard.press("1")
+    page.wait_for_load_state()
+    for key in ("a", "ArrowDown", "b", "ArrowUp", "1"):  # partly; around to the last one
+        page.keyboard.press(key)
     expect(page.locator("[data-told]")).to_have_text("you said: good")
     page.reload()
     expect(page.get_by_label("partly")).to_be_checked()
     (label,) = read_labels(Store(path), RUN)
-    assert (label.said, label.levels) == ("good", {"faithful": "partly"})
+    assert (label.said, label.levels) == ("good", {"faithful": "partly", "useful": "unsure"})
+    page.keyboard.press("u")
+    expect(page.locator("[data-told]")).to_have_text("not labelled")
+    expect(page.locator(":checked")).to_have_count(0)
+    assert read_labels(Store(path), RUN) == []
+
+
+def test_what_the_list_showed_is_said_to_count_no_more(seen: Seen, path: Path) -> None:
+    page = seen.page
+    page.get_by_role("link", name="label").click()
+    expect(page.locator("[data-seen]")).to_be_visible()
+    page.wait_for_load_state()
+    page.keyboard.press("1")
+    expect(page.locator("[data-told]")).to_have_text("you said: good")
+    assert [label.blind for label in read_labels(Store(path), RUN)] == [False]
 
 
 def test_hostile_texts_are_texts(seen: Seen, path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ import pytest
 from agentloop.cli import run_cli
 from agentloop.store import Store
 from agentloop.store.browse import Page, Wanted, criteria_of, read_page
-from agentloop.store.labels import read_labels
+from agentloop.store.inbox import inbox_of
+from agentloop.store.labels import Place, candidate_hash, read_labels, say
 from agentloop.store.writer import Writer
 from tests.builders import command
 from tests.view.stores import (
@@ -35,7 +37,7 @@ pytest.importorskip("starlette", reason="needs the extra `view`")
 from starlette.testclient import TestClient
 
 from agentloop.view import showing
-from agentloop.view.app import Pages
+from agentloop.view.app import Pages, named
 from agentloop.view.guard import Guard
 
 TOKEN = "the-token"
@@ -47,15 +49,16 @@ def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def bare(path: Path) -> TestClient:
+def bare(path: Path, who: str = "") -> TestClient:
     """Return somebody who has no token."""
-    guarded = Guard(Pages(Store(path)).app, TOKEN, 8000)
+    guarded = Guard(Pages(Store(path), who=who).app, TOKEN, 8000)
     return TestClient(guarded, base_url=HERE)
 
 
-def known(path: Path) -> TestClient:
-    client = bare(path)
-    assert client.get("/", params={"token": TOKEN}).status_code == 200
+def known(path: Path, who: str = "") -> TestClient:
+    """Return somebody who has one, and has seen nothing of the run."""
+    client = bare(path, who)
+    assert client.get("/static/view.css", params={"token": TOKEN}).status_code == 200
     return client
 
 
@@ -72,7 +75,9 @@ def client(path: Path) -> TestClient:
 def post(
     client: TestClient, number: int, headers: dict[str, str] | None = None, **more: Any
 ) -> Any:
-    label = {"run": RUN, "item": item_id(number), "opening": 0, "round": usual(number)[-1].round}
+    last = usual(number)[-1]
+    place = Place(item_id(number), 0, last.round, candidate_hash(last.candidate))
+    label = {"run": RUN, "item": place.item, "candidate": named(place)}
     own = {"origin": HERE} if headers is None else headers
     return client.post("/label", json={**label, **more}, headers=own)
 
@@ -173,6 +178,8 @@ def test_items_are_found_by_what_became_of_them(path: Path) -> None:
     assert found(text="cast in 1542, 3 years") == {3}
     assert found(text='no such "text"') == set()
     assert found(text="%") == set()
+    for name in ("question", "answer", "passage", "{", ":"):
+        assert found(text=name) == set()
     assert criteria_of(store, RUN) == ["faithful", "useful"]
 
 
@@ -217,7 +224,10 @@ def test_two_gradings_stand_beside_each_other(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["/item/ffff", "/?run=other", "/?grading=7", "/item/0?beside=9", "/x"]
+    "address",
+    ["/item/ffff", "/?run=other", "/?grading=7", "/item/0?beside=9", "/x", "/?run=%ED%A0%80"]
+    + [f"/{at}={'9' * 5000}" for at in ("?grading", f"item/{item_id(0)}?beside", "label?grading")],
+    ids=lambda address: address[:30],
 )
 def test_what_is_not_there_is_one_line(client: TestClient, address: str) -> None:
     answer = client.get(address)
@@ -300,25 +310,136 @@ def test_the_grade_is_hidden_until_there_is_a_label(client: TestClient, path: Pa
     assert [label.blind for label in read_labels(Store(path), RUN)] == [False]
 
 
-def test_who_has_read_the_story_is_not_blind(client: TestClient, path: Path) -> None:
+def test_who_has_read_the_story_or_a_list_with_its_score_is_not_blind(
+    tmp_path: Path,
+) -> None:
+    path = fill(tmp_path, range(60))
+    client = known(path)
     client.get(f"/item/{item_id(4)}")
-    post(client, 4, said="unsure")
-    assert [(x.said, x.blind) for x in read_labels(Store(path), RUN)] == [("unsure", False)]
+    first = [item for item, _ in queue(client, 60)]
+    assert first[-1] == item_id(4)
+    client.get("/")  # the latest fifty
+    for number in (4, 59, 5):
+        assert post(client, number, said="unsure").json()["blind"] == (number == 5)
+    labels = read_labels(Store(path), RUN)
+    assert [(int(x.place.item, 16), x.blind) for x in labels] == [
+        (4, False),
+        (59, False),
+        (5, True),
+    ]
+    order = [int(item, 16) for item, _ in queue(client, 60)]
+    assert set(order[:8]) == {0, 1, 2, 3, 6, 7, 8, 9}
+    assert set(order[-3:]) == {4, 59, 5}
+    assert "no calibration counts it" in client.get("/label", params={"run": RUN, "at": 20}).text
+
+
+def test_a_word_that_was_taken_back_is_not_blind_again_whatever_the_server(path: Path) -> None:
+    post(known(path), 1, said="good")
+    post(known(path), 1, said="")
+    assert post(known(path), 1, said="bad").json()["blind"] is False
+    post(known(path, "ben"), 1, said="bad")
+    labels = read_labels(Store(path), RUN)
+    assert {label.who: label.blind for label in labels} == {"": False, "ben": True}
+
+
+def test_a_level_that_was_given_after_the_grade_was_shown_says_so(
+    client: TestClient, path: Path
+) -> None:
+    post(client, 1, criterion="faithful", level="partly")
+    post(client, 1, said="good")
+    post(client, 1, criterion="useful", level="yes")
+    (label,) = read_labels(Store(path), RUN)
+    assert (label.blind, set(label.seen)) == (True, {"useful"})
+    assert label.unseen_levels == {"faithful": "partly"}
+
+
+def test_a_page_that_hides_the_grade_does_not_tell_which_attempt_it_shows(
+    client: TestClient,
+) -> None:
+    """A revision was made because the critic had refused the draft."""
+    texts = [text for _, text in queue(client, 12)]
+    assert all('data-candidate="' in text for text in texts)
+    assert not any(re.search(r"data-round|round=|revision", text) for text in texts)
+
+
+def test_what_is_in_the_inboxs_place_and_is_none_is_one_line(
+    client: TestClient, path: Path
+) -> None:
+    victim = path.with_name("precious.txt")
+    victim.write_text("precious\n")
+    os.mkfifo(inbox_of(path))
+    for _ in range(2):
+        answers = [client.get("/label"), client.get("/"), post(client, 1, said="good")]
+        assert [answer.status_code for answer in answers] == [404] * 3
+        assert all("inbox" in answer.text for answer in answers)
+        with Writer(path):
+            pass
+        inbox_of(path).unlink()
+        inbox_of(path).symlink_to(victim)
+    assert victim.read_text() == "precious\n"
+
+
+def test_a_rubric_that_is_not_found_is_missed_aloud_and_may_be_named(
+    path: Path, capsys: Any
+) -> None:
+    moved = (path.parent / "prompts" / "rubric.yaml").rename(path.parent / "mine.yaml")
+    client = known(path)
+    for address in ("/label", f"/item/{item_id(3)}"):
+        text = client.get(address).text
+        assert "--rubric FILE" in text
+        assert "<fieldset" not in text
+    guarded = Guard(Pages(Store(path), rubric=str(moved)).app, TOKEN, 8000)
+    named_it = TestClient(guarded, base_url=HERE)
+    named_it.get("/live", params={"token": TOKEN})
+    assert named_it.get("/label").text.count("<fieldset") == 2
+    moved.write_text(moved.read_text().replace("0.6", "0.7"))
+    assert run_cli(["view", str(path), "--no-browser", "--rubric", str(moved)]) == 2
+    assert "another rubric" in capsys.readouterr().err
+
+
+def test_a_page_reads_the_labels_that_it_shows(
+    path: Path, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from agentloop.store import labels
+
+    store = Store(path)
+    for number in range(200):
+        say(store, RUN, Place(f"f{number}", 0, 0, "c"), "good")
+    with Writer(path):
+        pass
+    sizes: list[int] = []
+    told = labels._said_last
+
+    def counted(rows: Any) -> Any:
+        sizes.append(len(rows))
+        return told(rows)
+
+    monkeypatch.setattr(labels, "_said_last", counted)
+    text = client.get("/label").text
+    client.get("/")
+    assert "200 labelled" in text
+    assert max(sizes) == 0
 
 
 def test_labels_and_levels_are_given_and_taken_back(client: TestClient, path: Path) -> None:
-    post(client, 1, said="good")
-    answer = post(client, 1, criterion="faithful", level="partly").json()
+    post(client, 1, criterion="faithful", level="partly")
+    answer = post(client, 1, said="good").json()
     assert (answer["said"], answer["levels"]) == ("good", {"faithful": "partly"})
-    assert post(client, 1, said="").json()["said"] is None
     assert post(client, 1, criterion="faithful", level=None).json()["levels"] == {}
+    levels = {"faithful": "unsure", "useful": "yes"}
+    for name, level in levels.items():
+        answer = post(client, 1, criterion=name, level=level).json()
+    assert answer["levels"] == levels
+    answer = post(client, 1, said="").json()
+    assert (answer["said"], answer["levels"]) == (None, {})
     assert read_labels(Store(path), RUN) == []
 
 
 WRONG: list[dict[str, Any]] = [
     {"said": "excellent"}, {"said": ["good"]}, {"criterion": "faithful", "level": "best"},
-    {"criterion": "other", "level": "yes"}, {"criterion": ["x"]}, {"item": 7}, {"round": "0"},
-    {"round": 9}, {"opening": True}, {"run": "other"}, {"item": "nowhere"},
+    {"criterion": "other", "level": "yes"}, {"criterion": ["x"]}, {"item": 7}, {"candidate": 0},
+    {"candidate": "0" * 16}, {"candidate": None}, {"run": "other"}, {"item": "nowhere"},
+    {"run": "\0"}, {"item": "\0"},
 ]  # fmt: skip
 
 
@@ -330,9 +451,11 @@ def test_a_wrong_label_is_refused(client: TestClient, path: Path, wrong: dict[st
 
 def test_what_is_no_object_is_refused(client: TestClient) -> None:
     headers = {"origin": HERE, "content-type": "application/json"}
-    for body in ("", "[]", "7", "{", "\xff"):
+    deep, half = "[" * 60_000, r'{"run": "\ud800", "item": "x", "candidate": "x"}'
+    for body in ("", "[]", "7", "{", "\xff", deep, half, "9" * 5000):
         answer = client.post("/label", content=body.encode("latin-1"), headers=headers)
-        assert answer.status_code == 400, body
+        assert answer.status_code == 400, body[:50]
+        assert answer.json().keys() == {"error"}
 
 
 def test_the_queue_ends_and_begins_again_with_what_is_left(client: TestClient) -> None:

@@ -31,12 +31,17 @@ function tell(counts) {
   }
 }
 
-async function post(box, said) {
+let posted = Promise.resolve(); // one after the other: a level given before the word is blind
+
+function post(box, said) {
+  posted = posted.then(() => send(box, said));
+}
+
+async function send(box, said) {
   const label = {
     run: body.dataset.run,
     item: box.dataset.item,
-    opening: Number(box.dataset.opening),
-    round: Number(box.dataset.round),
+    candidate: box.dataset.candidate,
     ...said,
   };
   const told = box.querySelector("[data-told]");
@@ -52,6 +57,10 @@ async function post(box, said) {
     for (const button of box.querySelectorAll("[aria-pressed]")) {
       button.setAttribute("aria-pressed", String(button.dataset.say === found.said));
     }
+    if (said.said === "") { // taken back, its levels too
+      for (const radio of box.querySelectorAll("input[type=radio]")) radio.checked = false;
+    }
+    box.querySelector("[data-seen]").hidden = found.blind;
     document.getElementById("machine").innerHTML = found.machine; // made of escaped text by our server
   } catch (error) {
     told.textContent = `not taken: ${error.message}`;
@@ -74,14 +83,22 @@ function pressed(event) {
   const box = document.querySelector("[data-label]");
   if (event.key === "j" || event.key === "k") {
     const link = document.querySelector(`[data-step=${event.key}]`);
-    if (link) link.click();
+    if (link) posted.then(() => link.click());
     else step(event.key === "j" ? 1 : -1);
   } else if (event.key === "/" && document.getElementById("text")) {
     event.preventDefault();
     document.getElementById("text").focus();
   } else if (box && Object.hasOwn(SAYS, event.key)) {
     post(box, { said: SAYS[event.key] });
+  } else if (box && /^[a-z]$/.test(event.key)) {
+    turnTo(box.querySelector(`[data-key=${event.key}]`));
   }
+}
+
+function turnTo(criterion) {
+  if (!criterion) return;
+  criterion.closest("details").open = true;
+  (criterion.querySelector(":checked") || criterion.querySelector("input")).focus();
 }
 
 document.addEventListener("keydown", pressed);
