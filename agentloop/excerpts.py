@@ -1,94 +1,118 @@
-"""Long texts, cut down to what matters in them: what changed, or what was quoted.
+"""Long texts and long stories, cut down to what matters in them: one way for terminal, page and report.
 
-Enters: two texts, or a text and quotes from it. Leaves: parts in the order of reading, far-off ones left
-out. Refuses to know: what shows them, colours.
+Enters: pieces of texts, words that somebody said, names of fields. Leaves: the same, of a bounded size;
+what is left out is said. Refuses to know: what shows them, colours, which characters are harmless.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Literal, NamedTuple, TypeAlias
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
-from agentloop.changes import changes, located
+from agentloop.changes import Kind, Piece
 from agentloop.plain import harmless
-
-Kind: TypeAlias = Literal["same", "gone", "new", "quote"]
-SHOWN = 600  # characters of a text that are shown as they stand
-BESIDE = 80  # characters kept on either side of what matters in a longer one
-READ = 200_000  # characters of a text in which quotes are looked for
-CUT = "…"
 
 SIGNS: Mapping[Kind, tuple[str, str]] = {
     "same": ("", ""),
     "gone": ("[-", "-]"),
     "new": ("{+", "+}"),
     "quote": ("«", "»"),
+    "cut": (" ", " "),
 }
-"""What stands around a part where there are no colours."""
+"""What stands around a piece where there are no colours."""
+NAME = 60  # characters of a field's name
+FIELDS = 40
 
 
-class Part(NamedTuple):
-    """A stretch of text."""
+class Sizes(NamedTuple):
+    """How many characters are shown, of texts in one place."""
 
-    kind: Kind
-    text: str
-
-
-def difference(before: str, after: str) -> list[Part]:
-    """Return what became of a text, word by word; of a long one only what is beside a change."""
-    return _abridged([Part(kind, text) for kind, text in changes(before, after)])
-
-
-def with_quotes(text: str, quotes: Iterable[str]) -> list[Part]:
-    """Return a text with the places of quotes; of a long one only these and their surroundings.
-
-    Quotes that do not stand there are left out.
-    """
-    head = text[:READ]
-    places = sorted(filter(None, (located(quote, head) for quote in quotes)))
-    parts, at = [], 0
-    for start, end in places:
-        parts += [Part("same", text[at:start]), Part("quote", text[max(at, start) : end])]
-        at = max(at, end)
-    return _abridged([part for part in [*parts, Part("same", text[at:])] if part.text])
+    whole: int
+    """Of a text in one piece."""
+    beside: int
+    """On either side of what changed or is quoted."""
+    changed: int
+    """Of one change or quote."""
+    most: int
+    """Of one text; a shorter one stands whole."""
 
 
-def signed(parts: Iterable[Part]) -> str:
-    """Return parts as text without colours: `[-gone-]`, `{+new+}`, `«quoted»`."""
-    return "".join(f"{SIGNS[kind][0]}{text}{SIGNS[kind][1]}" for kind, text in parts)
+TERMINAL = Sizes(whole=600, beside=80, changed=300, most=1_800)
+PAGE = Sizes(whole=20_000, beside=2_000, changed=6_000, most=20_000)
+REPORT = Sizes(whole=1_500, beside=350, changed=1_500, most=4_000)
 
 
-def _abridged(parts: list[Part]) -> list[Part]:
-    """Cut long parts, all that matters no longer than three texts; nothing can act on a screen."""
-    if sum(len(part.text) for part in parts) > SHOWN:
-        last = len(parts) - 1
-        parts = [_cut(part, first=n == 0, last=n == last) for n, part in enumerate(parts)]
-    found: list[Part] = []
-    room = 3 * SHOWN
-    for kind, text in parts:
-        if room <= 0:
-            found.append(Part("same", f" {CUT}"))
-            break
-        found.append(Part(kind, harmless(text)))
-        room -= len(text)
-    return found
+class Room:
+    """How many characters a story, or a part of it, may still take."""
+
+    def __init__(self, left: int, sizes: Sizes):
+        self._left, self._sizes = left, sizes
+
+    def text(self, said: object, most: int) -> str:
+        """Return a text, cut at its end."""
+        text = str(said)
+        kept = text[: max(0, min(most, self._left))]
+        self._left -= len(kept)
+        return kept if len(kept) == len(text) else f"{kept}…"
+
+    def pieces(self, parts: Sequence[Piece]) -> list[Piece]:
+        """Return a text in pieces; of long ones the middle is left out, and the end of too many."""
+        most, shown = max(0, min(self._sizes.most, self._left)), []
+        found = [*_abridged(parts, self._sizes)]
+        for number, (part, stands_for) in enumerate(found):
+            size = 0 if part.kind == "cut" else stands_for
+            if size > most:
+                shown += [part._replace(text=part.text[:most])] if most else []
+                self._left -= most
+                return [*shown, _left_out(sum(count for _, count in found[number:]) - most)]
+            most -= size
+            self._left -= size
+            shown.append(part)
+        return shown
 
 
-def _cut(part: Part, *, first: bool, last: bool) -> Part:
-    """Keep the ends that lie beside others; of a part that stands alone its beginning."""
-    kind, text = part
-    if first and last:
-        return Part(kind, _beginning(text, SHOWN))
-    if kind != "same":
-        return Part(kind, _beginning(text, SHOWN // 2))
-    if first:
-        return Part(kind, text if len(text) <= BESIDE else f"{CUT} {text[-BESIDE:]}")
-    if last:
-        return Part(kind, _beginning(text, BESIDE))
-    if len(text) <= 2 * BESIDE:
-        return part
-    return Part(kind, f"{text[:BESIDE]} {CUT} {text[-BESIDE:]}")
+def _abridged(parts: Sequence[Piece], sizes: Sizes) -> Iterator[tuple[Piece, int]]:
+    """Yield pieces, the middle of long ones left out, each with how many characters it stands for."""
+    short = sum(len(part.text) for part in parts) <= sizes.whole
+    for part in parts:
+        kept = 2 * sizes.beside if part.kind == "same" else sizes.changed
+        kept = sizes.whole if len(parts) == 1 else kept
+        hidden = len(part.text) - kept
+        if short or hidden <= sizes.beside:
+            yield part, len(part.text)
+            continue
+        first, last = part.text[: kept // 2], part.text[-(kept - kept // 2) :]
+        yield part._replace(text=first), len(first)
+        yield _left_out(hidden), hidden
+        yield part._replace(text=last), len(last)
 
 
-def _beginning(text: str, size: int) -> str:
-    return text if len(text) <= size else text[: size - 1] + CUT
+def _left_out(count: int) -> Piece:
+    return Piece("cut", f"… {count:,} more characters …")
+
+
+def on_a_terminal(parts: Sequence[Piece]) -> list[Piece]:
+    """Return what a terminal shows of a text; nothing in it can act on a screen."""
+    shown = Room(TERMINAL.most, TERMINAL).pieces(parts)
+    return [part._replace(text=harmless(part.text)) for part in shown]
+
+
+def signed(parts: Iterable[Piece]) -> str:
+    """Return pieces as text without colours: `[-gone-]`, `{+new+}`, `«quoted»`."""
+    said = (f"{SIGNS[part.kind][0]}{part.text}{SIGNS[part.kind][1]}" for part in parts)
+    return "".join(said)
+
+
+def texts(fields: Mapping[str, object]) -> Iterator[tuple[str, str]]:
+    """Yield names and values as text, of very many the first forty and how many more there are."""
+    for number, (name, value) in enumerate(fields.items()):
+        if number == FIELDS:
+            yield "…", f"{len(fields) - FIELDS:,} more fields"
+            return
+        yield str(name), as_text(value)
+
+
+def as_text(value: object) -> str:
+    """Return a field's value as text."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)

@@ -27,6 +27,11 @@ def harmless(text: str) -> str:
     return _LINE.sub(_written_out, text.replace("\r\n", "\n"))
 
 
+def shown(value: object) -> object:
+    """Return what a template is to show: text harmless, unless it is HTML already; all else as it is."""
+    return harmless(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
+
+
 def _written_out(line: re.Match[str]) -> str:
     text = line[0]
     return text if text.isprintable() else "".join(map(_visible, text))

@@ -7,6 +7,7 @@ content. Refuses to know: models, files, the store, how a grade came about.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
@@ -141,6 +142,11 @@ class CheckResult(Record):
     """Share that passed, for checks that count."""
     veto: bool = True
     """A failed veto is never bought back by a score."""
+
+
+def floored(score: float) -> str:
+    """Return a score with two digits, never rounded up: at 0.7999 it might look accepted."""
+    return f"{math.floor(score * 100 + 1e-9) / 100:.2f}"  # 0.29 * 100 is a little less than 29
 
 
 class Mark(Record):

@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from agentloop.checks.quotes import stands
 from agentloop.errors import MalformedReply, RubricError, did_you_mean
-from agentloop.records import CheckResult, Grade, Json, Mark, Reason, digest
+from agentloop.records import CheckResult, Grade, Json, Mark, Reason, digest, floored
 
 MAX_LEVELS = 10  # a level is asked for as one digit when it is asked by logprobs
 YES_NO = ("no", "yes")
@@ -271,8 +271,9 @@ class Rubric(BaseModel):
                 return "under_floor", f"{detail}: {mark.reason}" if mark.reason else detail
         if grade.score < self.accept_at:
             weakest = min(grade.marks, key=lambda m: m.value)
-            shown = math.floor(grade.score * 100) / 100  # rounded up it might look accepted
-            detail = f"score {shown:.2f} < {self.accept_at:g}; weakest `{weakest.criterion}`"
+            detail = (
+                f"score {floored(grade.score)} < {self.accept_at:g}; weakest `{weakest.criterion}`"
+            )
             return "below_threshold", f"{detail}: {weakest.reason}" if weakest.reason else detail
         return None, ""
 

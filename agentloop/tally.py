@@ -13,11 +13,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from agentloop.plain import plain
+from agentloop.records import Json, floored
 
 if TYPE_CHECKING:
     from agentloop.diversity.reading import Reading
     from agentloop.models.base import Reply
-    from agentloop.records import Json, Verdict
+    from agentloop.records import Verdict
+    from agentloop.store.evidence import Variety
+    from agentloop.store.now import Now
 
 SCORED = 40  # items, those graded last, whose scores are shown one by one
 WINDOW = 30  # seconds in which calls are counted for their pace
@@ -28,6 +31,8 @@ LIGHTS = {"green": "green", "amber": "yellow", "red": "red"}
 """The colour of each light on a screen."""
 UNSEEN = "none yet"
 """The light of a run whose variety was not read yet."""
+
+SPANS = ((86400, "days"), (3600, "h"), (60, "min"))
 
 Score = tuple[float, bool]
 """An item's score, and whether it was accepted."""
@@ -178,11 +183,48 @@ class Tally:
 
 
 def clock(seconds: float | None) -> str:
-    """Return seconds as `75 s` or `4:05 min`."""
+    """Return seconds as `75 s`, `4:05 min` or `3:20 h`."""
     if seconds is None:
         return "?"
     whole = int(seconds)
-    return f"{whole} s" if whole < 100 else f"{whole // 60}:{whole % 60:02d} min"
+    if whole < 100:
+        return f"{whole} s"
+    if whole < 100 * 60:
+        return f"{whole // 60}:{whole % 60:02d} min"
+    return f"{whole // 3600}:{whole // 60 % 60:02d} h"
+
+
+def state_told(counts: Json, now: Now) -> str:
+    """Say whether a run goes on, and how fresh what is told of it is."""
+    if now.ended:
+        return f"stopped by {counts['stopped_by']}, {_ago(now.age)} ago"
+    if now.running:
+        return f"running, stored until {_ago(now.age)} ago"
+    return f"open, and nothing was stored for {_ago(now.age)}: the same command goes on"
+
+
+def _ago(seconds: float) -> str:
+    for span, name in SPANS:
+        if seconds >= 2 * span:
+            return f"{seconds // span:.0f} {name}"
+    return f"{seconds:.0f} s"
+
+
+def goal_told(counts: Json, now: Now) -> str:
+    """Say how far a run is that has a target."""
+    accepted = now.target_kind == "accepted"
+    done = counts["accepted"] if accepted else sum(counts[name] for name in STYLES)
+    left = f" · {clock(now.eta_seconds)} left" if now.running and now.eta_seconds else ""
+    return f"{done:,} of {now.target:,} {now.target_kind}{left}"
+
+
+def variety_told(variety: Variety) -> tuple[str, str]:
+    """Return the light of what is stored of a run's variety, and what it is of."""
+    light = variety.whole or variety.light or UNSEEN
+    if not variety.batches:
+        return light, ""
+    which = "as a whole" if variety.whole else "of late"
+    return light, f" {which} · {variety.green} of {variety.batches} batches green"
 
 
 def money(cost: float | None) -> str:
@@ -208,7 +250,7 @@ def bar(score: float) -> str:
 def scores_told(scores: Sequence[Score]) -> str:
     """Say what the bars of some scores are, and their mean; at least one."""
     mean = sum(score for score, _ in scores) / len(scores)
-    return f"mean {mean:.2f} of the last {len(scores)} items with a score"
+    return f"mean {floored(mean)} of the last {len(scores)} items with a score"
 
 
 def reasons_told(reasons: Mapping[str, int], most: int) -> str:

@@ -15,25 +15,27 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from agentloop.excerpts import Kind, Part, difference, signed, with_quotes
+from agentloop.changes import Kind, Piece, Reading
+from agentloop.excerpts import NAME, on_a_terminal, signed, texts
 from agentloop.plain import plain
-from agentloop.records import Attempt, Item, Json
+from agentloop.records import Attempt, Item
 from agentloop.store.story import (
     Line,
     Story,
-    Tone,
     attempt_title,
     call_lines,
+    candidate_pieces,
     drawn_lines,
     finding_lines,
     head_lines,
     parent_of,
     seed_title,
 )
+from agentloop.tally import STYLES
 
-NAME = 60  # characters of a field's name
 WIDTH = 44  # columns that an attempt needs beside another
-TONES: Mapping[Tone, str] = {
+TONES: Mapping[str, str] = {
+    **STYLES,
     "head": "bold",
     "good": "green",
     "bad": "red",
@@ -46,35 +48,37 @@ KINDS: Mapping[Kind, str] = {
     "gone": "red strike",
     "new": "bold green",
     "quote": "black on yellow",
+    "cut": "dim",
 }
 
 
 def tell(story: Story, console: Console) -> None:
     """Show a story as wide as the console is."""
-    item = story.item
+    item, reading = story.item, Reading()
     parts = [_lines(head_lines(story)), Text(), _lines([seed_title(item)])]
-    parts += _seed(item, console)
+    parts += _seed(item, reading, console)
     parts.append(_lines(drawn_lines(item)))
-    parts += _attempts(item, console)
+    parts += _attempts(item, reading, console)
     console.print(Group(*parts, Text(), _lines(call_lines(story))))
 
 
-def _seed(item: Item, console: Console) -> list[RenderableType]:
+def _seed(item: Item, reading: Reading, console: Console) -> list[RenderableType]:
     """Return the seed's fields, with what the marks quote of them."""
     graded = [attempt.grade for attempt in item.attempts if attempt.grade]
-    quotes = dict.fromkeys(mark.quote for grade in graded for mark in grade.marks if mark.quote)
+    quotes = [(mark.quote, "") for grade in graded for mark in grade.marks]
     return [
-        _field(key, with_quotes(str(v), quotes), console) for key, v in item.seed.fields.items()
+        _field(name, reading.quoted(text, quotes), console)
+        for name, text in texts(item.seed.fields)
     ]
 
 
-def _attempts(item: Item, console: Console) -> list[RenderableType]:
+def _attempts(item: Item, reading: Reading, console: Console) -> list[RenderableType]:
     """Return the attempts, as many beside each other as there is room for."""
     beside = max(1, console.width // WIDTH)
     shown: list[RenderableType] = []
     for start in range(0, len(item.attempts), beside):
         row = item.attempts[start : start + beside]
-        shown += [Text(), _row([_attempt(attempt, item, console) for attempt in row])]
+        shown += [Text(), _row([_attempt(attempt, item, reading, console) for attempt in row])]
     return shown
 
 
@@ -88,30 +92,21 @@ def _row(attempts: Sequence[RenderableType]) -> RenderableType:
     return table
 
 
-def _attempt(attempt: Attempt, item: Item, console: Console) -> RenderableType:
+def _attempt(attempt: Attempt, item: Item, reading: Reading, console: Console) -> RenderableType:
     before = parent_of(attempt, item)
     fields = [
-        _field(key, _parts(key, value, before.candidate if before else None, attempt), console)
-        for key, value in attempt.candidate.items()
+        _field(name, parts, console) for name, parts in candidate_pieces(attempt, before, reading)
     ]
-    found = _lines(finding_lines(attempt, item))
+    found = _lines(finding_lines(attempt, item, reading))
     return Group(_lines([attempt_title(attempt, item)]), *fields, found)
 
 
-def _parts(key: str, value: object, before: Json | None, attempt: Attempt) -> list[Part]:
-    """Return a field: what changed in it, or in a draft what the marks quote of it."""
-    if before is not None:
-        return difference(str(before.get(key, "")), str(value))
-    marks = attempt.grade.marks if attempt.grade else ()
-    return with_quotes(str(value), [mark.quote for mark in marks if mark.quote])
-
-
-def _field(name: str, parts: list[Part], console: Console) -> RenderableType:
-    text = Text.assemble((f"{plain(name, NAME)}: ", "bold"))
+def _field(name: str, pieces: list[Piece], console: Console) -> RenderableType:
+    parts, text = on_a_terminal(pieces), Text.assemble((f"{plain(name, NAME)}: ", "bold"))
     if console.no_color or console.color_system is None:
         text.append(signed(parts))
     else:
-        text.append_tokens((words, KINDS[kind]) for kind, words in parts)
+        text.append_tokens((part.text, KINDS[part.kind]) for part in parts)
     return Padding(text, (0, 0, 0, 2))
 
 

@@ -40,7 +40,7 @@ def viewing(store: str) -> Iterator[str]:
 def revised(store: str) -> str:
     """Return the item that was revised most often."""
     with duckdb.connect(store, read_only=True) as connection:
-        found = connection.execute("SELECT item FROM attempts ORDER BY round DESC LIMIT 1")
+        found = connection.execute("SELECT item FROM attempts ORDER BY round DESC, item LIMIT 1")
         return str(found.fetchall()[0][0])
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rapidfuzz import fuzz
 
-from agentloop.changes import LONGEST, MOST, Piece, changes, located
+from agentloop.changes import LONGEST, MOST, NEAR, Piece, Reading, changes
 from agentloop.checks.quotes import stands
 
 TEXT = st.text(st.sampled_from("ab .,\nÄß\u2028\x00"), max_size=60)
@@ -62,7 +64,7 @@ def test_long_texts_are_compared_by_lines_and_very_long_ones_not_at_all() -> Non
 )
 def test_a_quote_is_found_where_it_stands(quote: str, found: str | None) -> None:
     source = "Once more. The river flows  to\nthe “sea”, and ends."
-    place = located(quote, source)
+    place = Reading().place(quote, source)
     if found is None:
         assert place is None
     else:
@@ -75,13 +77,70 @@ def test_what_is_cut_from_a_source_is_found_in_it(source: str, start: int, lengt
     quote = source[start : start + length]
     if not stands(quote, source):
         return
-    place = located(quote, source)
+    place = Reading().place(quote, source)
     assert place is None or stands(quote, source[slice(*place)])
 
 
-def test_a_near_quote_is_looked_for_in_texts_of_a_common_length_only() -> None:
-    near, source = "the river flows to the seas", "Here the river flows to the sea."
-    place = located(near, source)
+NEARLY = "the river flows to the seas"
+SOURCE = "Here the river flows to the sea."
+
+
+def test_a_near_quote_is_found_and_a_far_longer_one_only_word_for_word() -> None:
+    reading = Reading()
+    place = reading.place(NEARLY, SOURCE)
     assert place is not None
-    assert "river flows" in source[slice(*place)]
-    assert located(near, source + "x" * LONGEST) is None
+    assert "river flows" in SOURCE[slice(*place)]
+    words = " ".join(f"word{n}" for n in range(NEAR))
+    assert reading.place(words, f"so {words} it ends") == (3, 3 + len(words))
+    assert reading.place(words.replace("word7 ", "wort7 "), words) is None
+    assert reading.hurried
+
+
+def test_quotes_that_overlap_are_about_all_that_they_are_about() -> None:
+    quotes = [("the river flows", "a"), ("flows to the", "b"), ("flows to the", "c")]
+    assert Reading().quoted(SOURCE, quotes) == [
+        Piece("same", "Here "), Piece("quote", "the river flows to the", "a, b, c"),
+        Piece("same", " sea."),
+    ]  # fmt: skip
+
+
+class Looks:
+    """Counts how far the costly search goes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+        self.cells = 0
+        search = fuzz.partial_ratio_alignment
+        monkeypatch.setattr("agentloop.changes.fuzz.partial_ratio_alignment", self._count(search))
+
+    def _count(self, search: Any) -> Any:
+        def counted(needle: str, hay: str, **more: Any) -> Any:
+            self.cells += len(needle) * len(hay)
+            return search(needle, hay, **more)
+
+        return counted
+
+
+def test_the_work_of_one_reading_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, reading = Looks(monkeypatch), Reading(work=50_000_000)
+    text = " ".join(f"word{n}" for n in range(3000))
+    for number in range(50):
+        near = [(text[at : at + 900].replace("word1", "wort1"), "") for at in range(0, 18_000, 900)]
+        reading.quoted(f"{number} {text}", [*near, (text[5000:5400], "exact")])
+    assert 0 < looks.cells <= 4 * 50_000_000
+    assert reading.place("word7 word8", text) is None
+    assert reading.hurried
+
+
+def test_what_stands_there_word_for_word_is_found_before_the_work_is_spent() -> None:
+    text = " ".join(f"word{n}" for n in range(3000))
+    near = [(text[at : at + 900].replace("word1", "wort1"), "near") for at in range(0, 9000, 30)]
+    found = Reading(work=30_000_000).quoted(text, [*near, ("word2990 word2991", "exact")])
+    assert Piece("quote", "word2990 word2991", "exact") in found
+
+
+def test_a_tired_reading_replaces_as_a_whole_and_loses_nothing() -> None:
+    before, after = "one two three", "one 2 three"
+    assert Reading(work=0).changes(before, after) == [Piece("gone", before), Piece("new", after)]
+    assert Reading(work=0).changes(before, before) == [Piece("same", before)]
+    long = "a b " * LONGEST
+    assert without("gone", Reading().changes("x", long)) == long

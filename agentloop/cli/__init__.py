@@ -46,6 +46,14 @@ class Commands(click.Group):
             raise click.UsageError(f"there is no command `{args[0]}`{hint}")
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command; where nobody reads on, as in `agentloop status … | head`, it is done."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # click would call it an error
+            _drop(sys.stdout)
+            return 0
+
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="agentloop", message="%(prog)s %(version)s")

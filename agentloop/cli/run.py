@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -149,14 +150,30 @@ def run(
     except AgentloopError as error:
         if as_json and error.counts:
             click.echo(json.dumps(error.counts))
-        raise
+        if progress != "json":
+            raise
+        _say([str(error)], run_name or "", as_events=True)
+        return error.exit_code
     if as_json:
         click.echo(json.dumps(result.as_dict()))
     else:
-        with contextlib.suppress(OSError):  # who watched may be gone; the run is done all the same
-            said = [str(result), result.trust, *_evidence(result), _next_step(result)]
-            click.echo("\n".join(map(plain, said)), err=True)
+        said = [str(result), result.trust, *_evidence(result), _next_step(result)]
+        _say(said, result.name, as_events=progress == "json")
     return result.exit_code
+
+
+def _say(lines: list[str], run: str, *, as_events: bool) -> None:
+    """Say on stderr what came of a run, to people or to the program that reads its events."""
+    with contextlib.suppress(OSError):  # who watched may be gone; the run is done all the same
+        if not as_events:
+            click.echo("\n".join(map(plain, lines)), err=True)
+            return
+        from agentloop.progress import progress_for
+        from agentloop.records import Event
+
+        view = progress_for("json")
+        for line in lines:
+            view.event(Event(kind="note", run=run, at=time.time(), data={"text": line}))
 
 
 def _pairs(option: str, form: str, given: tuple[str, ...]) -> dict[str, str]:

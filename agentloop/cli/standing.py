@@ -14,14 +14,22 @@ import click
 from agentloop.plain import plain
 from agentloop.store import VERDICTS
 from agentloop.store.trust import NO_EVIDENCE
-from agentloop.tally import LIGHTS, STYLES, UNSEEN, bar, clock, scores_told, spent
+from agentloop.tally import (
+    LIGHTS,
+    STYLES,
+    bar,
+    clock,
+    goal_told,
+    scores_told,
+    spent,
+    state_told,
+    variety_told,
+)
 
 if TYPE_CHECKING:
     from agentloop.records import Json
     from agentloop.store.evidence import Evidence, Variety
     from agentloop.store.now import Now
-
-SPANS = ((86400, "days"), (3600, "h"), (60, "min"))
 
 
 def lines_of(
@@ -32,9 +40,9 @@ def lines_of(
     trust: Json | None,
 ) -> Iterator[str]:
     """Yield the lines; a grading beside the run's own has neither evidence nor trust."""
-    yield f"run {plain(counts['run'])} · recipe {plain(counts['recipe'])} · {_state(counts, now)}"
+    yield f"run {plain(counts['run'])} · recipe {plain(counts['recipe'])} · {state_told(counts, now)}"
     if now.target:
-        yield f"  {_goal(counts, now)}"
+        yield f"  {goal_told(counts, now)}"
     for verdict in VERDICTS:
         yield click.style(f"  {counts[verdict]:>8,} {verdict}", STYLES[verdict])
     for reason, count in reasons.items():
@@ -57,29 +65,6 @@ def lines_of(
         yield f"  {plain(line)}"
 
 
-def _state(counts: Json, now: Now) -> str:
-    """Say whether it goes on, and how fresh the rest is."""
-    if now.ended:
-        return f"stopped by {counts['stopped_by']}, {_ago(now.age)} ago"
-    if now.running:
-        return f"running, stored until {_ago(now.age)} ago"
-    return f"open, and nothing was stored for {_ago(now.age)}: the same command goes on"
-
-
-def _ago(seconds: float) -> str:
-    for span, name in SPANS:
-        if seconds >= 2 * span:
-            return f"{seconds // span:.0f} {name}"
-    return f"{seconds:.0f} s"
-
-
-def _goal(counts: Json, now: Now) -> str:
-    accepted = now.target_kind == "accepted"
-    done = counts["accepted"] if accepted else sum(counts[verdict] for verdict in VERDICTS)
-    left = f" · {clock(now.eta_seconds)} left" if now.running and now.eta_seconds else ""
-    return f"{done:,} of {now.target:,} {now.target_kind}{left}"
-
-
 def _bars(now: Now) -> str:
     colours = {True: STYLES["accepted"], False: STYLES["rejected"]}
     return "".join(click.style(bar(score), colours[accepted]) for score, accepted in now.scores)
@@ -100,9 +85,5 @@ def _in_vain(counts: Json, now: Now) -> str:
 
 
 def _light(variety: Variety) -> str:
-    light = variety.whole or variety.light or UNSEEN
-    told = click.style(f"● {light}", LIGHTS.get(light))
-    if not variety.batches:
-        return told
-    which = "as a whole" if variety.whole else "of late"
-    return f"{told} {which} · {variety.green} of {variety.batches} batches green"
+    light, more = variety_told(variety)
+    return click.style(f"● {light}", LIGHTS.get(light)) + more

@@ -19,6 +19,9 @@ Rows = Sequence[Sequence[object]]
 
 LONGEST = 200  # characters of a value that is shown
 MOST = 12  # rows of a table
+APART = "<!-- -->"
+"""Set within what a reader of Markdown would make a link of, entities or not."""
+_LINKED = re.compile(r"://|@|www\.", re.IGNORECASE)
 COLUMNS = {
     "item": "the item's name in the store; null for an example by people",
     "agentloop": "the mark of what is made: its item, and its generations away from people's text",
@@ -333,7 +336,8 @@ def _again(facts: Json) -> Iterator[str]:
 def shown(text: object) -> str:
     """Return untrusted text as one line of Markdown that is nothing but text."""
     line = html.escape(plain(text, LONGEST), quote=False)
-    return "".join(f"&#{ord(c)};" if c in "|`*_[]\\#~!" else c for c in line)
+    line = "".join(f"&#{ord(c)};" if c in "|`*_[]\\#~!" else c for c in line)
+    return _LINKED.sub(lambda found: f"{found[0][0]}{APART}{found[0][1:]}", line)
 
 
 def _table(

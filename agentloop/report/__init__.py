@@ -9,7 +9,6 @@ characters are written out, then all is escaped.
 
 from __future__ import annotations
 
-import math
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +18,8 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined
 from agentloop.calibration_report import told as shown_estimate
 from agentloop.errors import UserError
 from agentloop.export import refuse_store, write
-from agentloop.plain import harmless
-from agentloop.records import Json
+from agentloop.plain import shown
+from agentloop.records import Json, floored
 from agentloop.report.contents import contents, percent
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def _rendered(values: Json) -> str:
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
-        finalize=_finalized,
+        finalize=shown,
         trim_blocks=True,
         lstrip_blocks=True,
         loader=FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8")),
@@ -61,7 +60,7 @@ def _rendered(values: Json) -> str:
         "count": "{:,}".format,
         "share": _share,
         "percent": percent,
-        "score": _score,
+        "score": floored,
         "usd": _usd,
         "figure": _figure,
         "interval": _interval,
@@ -70,17 +69,8 @@ def _rendered(values: Json) -> str:
     return environment.get_template("page.html.j2").render(values)
 
 
-def _finalized(value: Any) -> Any:
-    """Make text harmless, unless it is HTML already."""
-    return value if not isinstance(value, str) or hasattr(value, "__html__") else harmless(value)
-
-
 def _share(value: float) -> str:
     return f"{value:.1%}".replace("%", " %")
-
-
-def _score(value: float) -> str:
-    return f"{math.floor(value * 100 + 1e-9) / 100:.2f}"  # rounded up it might look accepted
 
 
 def _usd(value: float | None) -> str:

@@ -195,7 +195,7 @@ ROUNDS: Mapping[str, tuple[str, Tell]] = {
     "broken": ("broken: the parent was accepted, the revision is not", _WHOLE),
     "unchanged_good": ("still good", _WHOLE),
     "unchanged_bad": ("still bad", _WHOLE),
-    "growth_chars": ("characters longer than the parent, mean", partial(_signed, digits=0)),
+    "growth_chars": ("length beside the parent's, characters, mean", partial(_signed, digits=0)),
     "critic_gain": ("gain in the critic's eyes, mean", partial(_signed, digits=3)),
     "auditor_gain": ("gain in the auditor's eyes, mean", partial(_signed, digits=3)),
     "gap": ("the critic's gain less the auditor's", partial(_signed, digits=3)),
@@ -205,6 +205,13 @@ ROUNDS: Mapping[str, tuple[str, Tell]] = {
     "tokens_per_gained": ("tokens for each item gained", _WHOLE),
     "cost_per_gained": ("USD for each item gained", "{:.4f}".format),
 }
+
+
+def _several(line: Round) -> str:
+    """Return what the attempts of a round are, in the words of `store.story.attempt_name`."""
+    if line.revisions:
+        return f"revision {line.round}"
+    return f"draft {line.round + 1}" if line.round else "first drafts"
 
 
 def _rounds(found: Sequence[Round]) -> Json:
@@ -221,10 +228,10 @@ def _rounds(found: Sequence[Round]) -> Json:
     ]
     names = dict.fromkeys(name for line in found for name in line.marks)
     return {
-        "names": ["first drafts" if r.round == 0 else f"round {r.round}" for r in found],
+        "names": [_several(line) for line in found],
         "rows": rows,
         "moves": [
-            {"round": line.round, "counts": counts, "bar": stack(counts, kinds)}
+            {"name": _several(line), "counts": counts, "bar": stack(counts, kinds)}
             for line, counts in moves
         ],
         "marks": [

@@ -287,7 +287,7 @@ def read_evidence(
             for (number,), (items, ratio) in sorted(sums.of("growth", run))
         ],
         watch=_watch(connection, values, int(sums.one("graded", run)[0])),
-        variety=_variety(connection, values),
+        variety=read_variety(connection, run),
         costs=read_costs(sums, run),
         strata=[
             Stratum(name, value, int(settled), int(accepted))
@@ -306,10 +306,11 @@ def _figure(value: float) -> float:
     return round(value, 6)
 
 
-def _variety(connection: duckdb.DuckDBPyConnection, values: Json) -> Variety:
+def read_variety(connection: duckdb.DuckDBPyConnection, run: str) -> Variety:
+    """Return how much the accepted texts of a run are alike."""
     rows = connection.execute(
-        "SELECT view, light, reading->'reasons' FROM readings WHERE run = $run ORDER BY time, rid",
-        values,
+        "SELECT view, light, reading->'reasons' FROM readings WHERE run = ? ORDER BY time, rid",
+        [run],
     ).fetchall()
     lights = [light for view, light, _ in rows if view == "batch"]
     *_, (view, last, _) = [("", "", ""), *rows]

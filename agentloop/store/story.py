@@ -10,16 +10,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
-from agentloop.excerpts import difference, signed, with_quotes
+from agentloop.changes import Piece, Reading
+from agentloop.excerpts import as_text, on_a_terminal, signed, texts
 from agentloop.models.family import related
 from agentloop.plain import plain
-from agentloop.records import Attempt, Critique, Grade, Item, Json, Mark
+from agentloop.records import Attempt, Critique, Grade, Item, Json, Mark, VerdictName, floored
 
 SHOWN = 600  # characters of one field
 LONGEST = 3000  # characters of one line
 LOOKED_AT = 20  # times as many characters as are shown, for spaces may fall away
 BESIDE = 40  # characters on either side of a quote
-Tone: TypeAlias = Literal["head", "good", "bad", "plain", "quote", "faint"]
+Tone: TypeAlias = Literal[VerdictName, "head", "good", "bad", "plain", "quote", "faint"]
 """What a line says, for those who have colours."""
 
 
@@ -58,9 +59,9 @@ class Story:
 
     def why(self) -> str:
         """Return the story as text: seed, attempts, changes, marks, quotes, checks, cost, hashes."""
-        lines = [*head_lines(self), Line(""), *_seed_lines(self.item)]
+        lines, reading = [*head_lines(self), Line(""), *_seed_lines(self.item)], Reading()
         for attempt in self.item.attempts:
-            lines += [Line(""), *_attempt_lines(attempt, self.item)]
+            lines += [Line(""), *_attempt_lines(attempt, self.item, reading)]
         lines += [Line(""), *call_lines(self)]
         return "\n".join("  " * line.depth + line.shown for line in lines)
 
@@ -74,8 +75,8 @@ def head_lines(story: Story) -> Iterator[Line]:
         yield Line("no verdict yet: the run was stopped before this item was settled")
         return
     reason = f" · {verdict.reason}" if verdict.reason else ""
-    score = f" · score {verdict.score:.2f}" if verdict.score is not None else ""
-    yield Line(f"{verdict.verdict}{reason}{score}", _tone(verdict.verdict == "accepted"))
+    score = f" · score {floored(verdict.score)}" if verdict.score is not None else ""
+    yield Line(f"{verdict.verdict}{reason}{score}", verdict.verdict)
     if verdict.detail:
         yield Line(verdict.detail, depth=1)
 
@@ -95,33 +96,41 @@ def drawn_lines(item: Item) -> Iterator[Line]:
 
 def _seed_lines(item: Item) -> Iterator[Line]:
     yield seed_title(item)
-    for key, value in item.seed.fields.items():
+    for key, value in texts(item.seed.fields):
         yield Line(f"{key}: {_short(value)}", depth=1)
     yield from drawn_lines(item)
 
 
-def _attempt_lines(attempt: Attempt, item: Item) -> Iterator[Line]:
+def _attempt_lines(attempt: Attempt, item: Item, reading: Reading) -> Iterator[Line]:
     yield attempt_title(attempt, item)
     before = parent_of(attempt, item)
-    for key, value in attempt.candidate.items():
+    for key, value in texts(attempt.candidate):
         yield Line(f"{key}: {_short(value)}", depth=1)
         if before is not None:
-            yield Line(_changed(before.candidate.get(key, ""), value), "faint", 2)
-    yield from finding_lines(attempt, item)
+            old = as_text(before.candidate.get(key, ""))
+            yield Line(_changed(old, value, reading), "faint", 2)
+    yield from finding_lines(attempt, item, reading)
 
 
-def _changed(before: object, after: object) -> str:
+def _changed(before: str, after: str, reading: Reading) -> str:
     if before == after:
         return "as before"
-    return f"changed: {signed(difference(str(before), str(after)))}"
+    return f"changed: {signed(on_a_terminal(reading.changes(before, after)))}"
 
 
 def attempt_title(attempt: Attempt, item: Item) -> Line:
     """Return which attempt it is, and who wrote it."""
     kept = item.verdict is not None and item.verdict.round == attempt.round
-    title = "first draft" if attempt.round == 0 else f"revision {attempt.round}"
+    title = attempt_name(attempt)
     written = f", prompt {attempt.prompt[:8]}" if attempt.prompt else ""
     return Line(f"{title} by {attempt.model}{written}{' (kept)' if kept else ''}", "head")
+
+
+def attempt_name(attempt: Attempt) -> str:
+    """Return an attempt's name among its item's: a draft that revises nothing is no revision."""
+    if attempt.parent is not None:
+        return f"revision {attempt.round}"
+    return f"draft {attempt.round + 1}" if attempt.round else "first draft"
 
 
 def parent_of(attempt: Attempt, item: Item) -> Attempt | None:
@@ -129,7 +138,19 @@ def parent_of(attempt: Attempt, item: Item) -> Attempt | None:
     return next((one for one in item.attempts if one.round == attempt.parent), None)
 
 
-def finding_lines(attempt: Attempt, item: Item) -> Iterator[Line]:
+def candidate_pieces(
+    attempt: Attempt, before: Attempt | None, reading: Reading
+) -> Iterator[tuple[str, list[Piece]]]:
+    """Yield a candidate's fields: what changed since `before`, in a draft what its marks quote of it."""
+    marks = attempt.grade.marks if attempt.grade else ()
+    for name, text in texts(attempt.candidate):
+        if before is None:
+            yield name, reading.quoted(text, [(mark.quote, mark.criterion) for mark in marks])
+        else:
+            yield name, reading.changes(as_text(before.candidate.get(name, "")), text)
+
+
+def finding_lines(attempt: Attempt, item: Item, reading: Reading) -> Iterator[Line]:
     """Yield what was found out about an attempt: checks, grade, marks, critique."""
     for check in attempt.checks:
         found = "passed" if check.passed else check.evidence
@@ -137,13 +158,13 @@ def finding_lines(attempt: Attempt, item: Item) -> Iterator[Line]:
     if attempt.grade is None:
         yield Line("no grade" + (f": {attempt.detail}" if attempt.detail else ""), depth=1)
     else:
-        yield from _grade_lines(attempt, attempt.grade, item)
+        yield from _grade_lines(attempt, attempt.grade, item, reading)
     yield from _critique_lines(attempt.critique)
 
 
-def _grade_lines(attempt: Attempt, grade: Grade, item: Item) -> Iterator[Line]:
+def _grade_lines(attempt: Attempt, grade: Grade, item: Item, reading: Reading) -> Iterator[Line]:
     judges = _judges(attempt.model, grade)
-    graded = f"score {grade.score:.2f} by {judges}, rubric {grade.rubric[:8]}"
+    graded = f"score {floored(grade.score)} by {judges}, rubric {grade.rubric[:8]}"
     yield Line(graded, _tone(attempt.accepted), 1)
     if grade.prompts:
         asked = ", ".join(f"{name} {text[:8]}" for name, text in sorted(grade.prompts.items()))
@@ -151,12 +172,12 @@ def _grade_lines(attempt: Attempt, grade: Grade, item: Item) -> Iterator[Line]:
     if grade.reference:
         yield Line(f"compared with: {_short(grade.reference)}", depth=1)
     if grade.looks:
-        yield Line(f"looks: {', '.join(f'{score:.2f}' for score in grade.looks)}", depth=1)
+        yield Line(f"looks: {', '.join(map(floored, grade.looks))}", depth=1)
     own = {entry["name"]: entry["ask"] for entry in grade.criteria}
     for mark in grade.marks:
         if mark.criterion in own:
             yield Line(f"asked for this item: {_short(own[mark.criterion])}", depth=1)
-        yield from _mark_lines(mark, attempt, item)
+        yield from _mark_lines(mark, attempt, item, reading)
     if not attempt.accepted and attempt.detail:
         yield Line(f"not accepted: {attempt.detail}", "bad", 1)
 
@@ -170,29 +191,37 @@ def _judges(writer: str, grade: Grade) -> str:
     return f"{told}, of its author's family" if related(writer, grade.judges) else told
 
 
-def _mark_lines(mark: Mark, attempt: Attempt, item: Item) -> Iterator[Line]:
-    yield Line(f"mark {mark.criterion}: {mark.level} ({mark.value:.2f}, {mark.how})", depth=1)
+def _mark_lines(mark: Mark, attempt: Attempt, item: Item, reading: Reading) -> Iterator[Line]:
+    value = f"{floored(mark.value)}, {mark.how}"
+    yield Line(f"mark {mark.criterion}: {mark.level} ({value})", depth=1)
     if mark.quote:
         yield Line(f'quote: "{_short(mark.quote)}"', "quote", 2)
-        yield Line(_place(mark.quote, attempt, item), "faint", 3)
+        yield Line(_place(mark.quote, attempt, item, reading), "faint", 3)
     if mark.reason:
         yield Line(f"reason: {_short(mark.reason)}", depth=2)
 
 
-def _place(quote: str, attempt: Attempt, item: Item) -> str:
+def _place(quote: str, attempt: Attempt, item: Item, reading: Reading) -> str:
     """Return where a quote stands, with what is around it."""
-    texts = {f"seed.{key}": value for key, value in item.seed.fields.items()}
-    texts |= {f"candidate.{key}": value for key, value in attempt.candidate.items()}
-    for name, text in texts.items():
-        parts = with_quotes(text, [quote]) if isinstance(text, str) else []
-        at = next((n for n, part in enumerate(parts) if part.kind == "quote"), None)
-        if at is not None:
-            before = "".join(text for _, text in parts[:at])
-            after = "".join(text for _, text in parts[at + 1 :])
-            before = before if len(before) <= BESIDE else f"…{before[-BESIDE:]}"
-            after = after if len(after) <= BESIDE else f"{after[:BESIDE]}…"
-            return f"in {name}: {before}«{parts[at].text}»{after}"
+    found = [(f"seed.{name}", text) for name, text in texts(item.seed.fields)]
+    found += [(f"candidate.{name}", text) for name, text in texts(attempt.candidate)]
+    unsure = False
+    for near in (False, True):
+        for name, text in found:
+            place = reading.place(quote, text, near=near)
+            unsure |= reading.hurried
+            if place is not None:
+                return f"in {name}: {_around(text, *place)}"
+    if unsure:
+        return "stands nowhere word for word, as far as was looked"
     return "stands in neither seed nor candidate"
+
+
+def _around(text: str, start: int, end: int) -> str:
+    before, after = text[max(0, start - BESIDE) : start], text[end : end + BESIDE]
+    before = before if start <= BESIDE else f"…{before}"
+    after = after if len(text) <= end + BESIDE else f"{after}…"
+    return f"{before}«{_short(text[start:end])}»{after}"
 
 
 def _critique_lines(critique: Critique) -> Iterator[Line]:

@@ -14,8 +14,9 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -29,11 +30,12 @@ from starlette.staticfiles import StaticFiles
 
 from agentloop.errors import AgentloopError, CalibrationError, StoreError
 from agentloop.labelled import find_rubric, threshold_of
-from agentloop.plain import harmless
-from agentloop.records import Item, Json, digest
+from agentloop.plain import shown as shown_text
+from agentloop.records import Item, Json, digest, floored
 from agentloop.rubric import Rubric
 from agentloop.store import VERDICTS, Store
 from agentloop.store.browse import Wanted, criteria_of, read_page
+from agentloop.store.evidence import read_variety
 from agentloop.store.files import StoreBusy, connect
 from agentloop.store.inbox import SAID
 from agentloop.store.labelled import Shown, read_shown, to_label
@@ -48,8 +50,12 @@ from agentloop.store.labels import (
     say_level,
     take_back,
 )
-from agentloop.tally import clock, money
+from agentloop.store.now import Now, read_now
+from agentloop.tally import clock, goal_told, money, state_told, variety_told
 from agentloop.view import showing
+
+Made: TypeAlias = Callable[[], Response]
+"""Makes an answer of what was read, without the store."""
 
 HERE = Path(__file__).parent
 QUEUE = 500  # candidates in the order to label them
@@ -72,10 +78,11 @@ class Pages:
             loader=FileSystemLoader(HERE / "templates"),
             autoescape=True,
             undefined=StrictUndefined,
+            finalize=shown_text,
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._environment.filters |= {"visible": harmless, "text": showing.as_text, "named": named}
+        self._environment.filters |= {"short": showing.short, "score": floored, "named": named}
 
     @property
     def app(self) -> Starlette:
@@ -91,12 +98,13 @@ class Pages:
         handlers: Any = {AgentloopError: self._failed, HTTPException: self._failed}
         return Starlette(routes=routes, exception_handlers=handlers)
 
-    def _reading(self, show: Callable[[Request], Response]) -> Callable[[Request], Response]:
-        """Open the store once for all that a page reads."""
+    def _reading(self, show: Callable[[Request], Made]) -> Callable[[Request], Response]:
+        """Open the store once for all that a page reads, and make the page when it is closed."""
 
         def shown(request: Request) -> Response:
             with connect(self._store.path, write=False):
-                return show(request)
+                made = show(request)
+            return made()
 
         return shown
 
@@ -134,7 +142,7 @@ class Pages:
 
     # Pages
 
-    def _items(self, request: Request) -> Response:
+    def _items(self, request: Request) -> Made:
         run, grading = self._chosen(request)
         wanted = _wanted(request)
         page = read_page(self._store, run, wanted, grading=grading, after=_after(request))
@@ -157,7 +165,7 @@ class Pages:
             first=_after(request) is None,
         )
 
-    def _item(self, request: Request) -> Response:
+    def _item(self, request: Request) -> Made:
         run, grading = self._chosen(request)
         story = self._store.item(request.path_params["item"], run, grading)
         beside = request.query_params.get("beside", "")
@@ -177,8 +185,9 @@ class Pages:
             item=story.item,
             other=other,
             beside=int(beside) if other else None,
-            seed=showing.seed_fields(story),
-            drafts=showing.drafts(story, other),
+            told=partial(showing.told, story, other),
+            listed=showing.LISTED,
+            listed_calls=showing.CALLS,
             shown=shown,
             label=label,
             blind=bool(label and label.said and label.blind),
@@ -187,14 +196,15 @@ class Pages:
             cost=money(story.cost_usd),
         )
 
-    def _label(self, request: Request) -> Response:
+    def _label(self, request: Request) -> Made:
         """Show one candidate, and nothing that the machine says of it until it is labelled."""
         run, grading = self._chosen(request)
         rubric, lacking = self._rubric(run)
         at = _whole(request.query_params.get("at", ""))
         if at < 0 or run not in self._orders:
             self._orders[run] = self._order(run, rubric)
-            return RedirectResponse(f"/label?{request.url.include_query_params(at=0).query}", 303)
+            query = request.url.include_query_params(at=0).query
+            return partial(RedirectResponse, f"/label?{query}", 303)
         order = self._orders[run]
         if at >= len(order):
             return self._show("done.html", run, grading, count=len(order))
@@ -286,25 +296,33 @@ class Pages:
         kept = [shown for shown in found if shown.place.round == item.verdict.round]
         return max(kept, key=lambda shown: shown.place.opening, default=None)
 
-    def _live(self, request: Request) -> Response:
+    def _live(self, request: Request) -> Made:
         run, grading = self._chosen(request)
-        return JSONResponse(self._counts(run, grading))
+        return partial(JSONResponse, self._counts(run, grading))
 
     def _counts(self, run: str, grading: int) -> Json:
         counts = self._store.counts(run, grading)
+        with connect(self._store.path, write=False) as connection:
+            now = read_now(connection, counts, grading)
+            variety = None if grading else read_variety(connection, run)
+        light = "".join(variety_told(variety)) if variety and variety.batches else "not watched"
         return {
             **{verdict: counts[verdict] for verdict in VERDICTS},
             "settled": sum(counts[verdict] for verdict in VERDICTS),
-            "calls": counts["calls"],
+            "target": goal_told(counts, now) if now.target else "none",
+            "calls": f"{counts['calls']:,}{_pace(now)}",
             "cost": money(counts["cost_usd"]),
             "time": clock(counts["seconds"]),
-            "state": counts["stopped_by"] or "open",
+            "variety": "none yet" if now.watched and light == "not watched" else light,
+            "state": state_told(counts, now),
         }
 
     # How it is shown
 
-    def _show(self, template: str, run: str, grading: int, **values: Any) -> Response:
-        text = self._environment.get_template(template).render(
+    def _show(self, template: str, run: str, grading: int, **values: Any) -> Made:
+        return partial(
+            self._made,
+            template,
             store=self._store.path.name,
             run=run,
             runs=self._store.runs(),
@@ -315,6 +333,9 @@ class Pages:
             page_name=template.removesuffix(".html"),
             **values,
         )
+
+    def _made(self, template: str, **values: Any) -> Response:
+        text = self._environment.get_template(template).render(values)
         return HTMLResponse(text.encode("utf-8", "backslashreplace"))
 
     def _failed(self, request: Request, error: Exception) -> Response:
@@ -328,6 +349,13 @@ class Pages:
             return JSONResponse({"error": said}, code)
         text = self._environment.get_template("error.html").render(said=said)
         return HTMLResponse(text.encode("utf-8", "backslashreplace"), code)
+
+
+def _pace(now: Now) -> str:
+    if not now.running:
+        return ""
+    flying = "" if now.on_the_way is None else f", {now.on_the_way:,} items in flight"
+    return f", {now.calls_per_second:.1f}/s{flying}"
 
 
 def _wanted(request: Request) -> Wanted:

@@ -202,7 +202,7 @@ def test_items_are_chosen_where_judges_disagree(tmp_path: Path) -> None:
 
     run = play(tmp_path, agent(audit=audit), seeds=SEEDS[:6], audit="all")
     said = " ".join(shown(run).marked["summary"])
-    assert "the auditor gives 1.00 less in round 0" in said
+    assert "the auditor gives 1.00 less for the first draft" in said
     folder = tmp_path / "looks"
     seen = iter([marks("yes"), marks("no"), marks("yes")] * 2)
     looked = agent(critique=lambda _: next(seen), critique_2=lambda _: next(seen))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agentloop.records import Attempt, Critique, Grade, Item, Mark, Seed, Verdict
-from agentloop.report.stories import ATTEMPTS, ITEM, told
+from agentloop.report.stories import ATTEMPTS, ITEM, WORK, told
 from agentloop.store.figures import Chosen
+from tests.test_changes import Looks
 
 WHY = Chosen("1a2b", "threshold", 0.01, None)
 
@@ -66,7 +68,7 @@ def test_quotes_that_overlap_are_one_place_with_both_names() -> None:
     found = shown(item(source, Attempt(round=0, candidate={}, grade=grade(*quotes))))
     (quote,) = [piece for piece in found["seed"][0][1] if piece.kind == "quote"]
     assert quote.text == "river rises in the mountains and flows"
-    assert quote.note == "c0, c1"
+    assert quote.about == "c0, c1"
 
 
 def test_an_item_of_any_size_is_bounded() -> None:
@@ -96,5 +98,18 @@ def test_side_by_side_drafts_are_no_revisions() -> None:
         Attempt(round=1, candidate={"a": "two"}),
     )
     found = shown(item("x", *attempts))["attempts"]
-    assert found[1]["title"] == "Round 1: another draft"
+    assert found[1]["title"] == "Draft 2"
     assert [piece.kind for piece in found[1]["fields"][0][1]] == ["same"]
+
+
+def test_a_megabyte_of_everything_is_told_in_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = Looks(monkeypatch)
+    words = [f"word{n}" for n in range(3000)]
+    near = [" ".join(words[n : n + 120]).replace("word2", "wort2") for n in range(0, 2000, 100)]
+    attempt = Attempt(
+        round=0,
+        candidate={f"f{k}": f"{k} {' '.join(words)}" for k in range(40)},
+        grade=grade(*near),
+    )
+    told(item(" ".join(words), attempt), WHY, 0.5, {})
+    assert looks.cells <= 4 * WORK

@@ -34,14 +34,26 @@ def rubric_in(folder: Path) -> Rubric:
     return read_rubric(folder / "prompts" / "rubric.yaml")
 
 
-def graded(faithful: str, useful: str, model: str = "critic/one") -> Grade:
+def graded(faithful: str, useful: str, model: str = "critic/one", said: str = "") -> Grade:
+    """Return a grade; `said` is what stands wherever the critic may write what it likes."""
     levels = ("contradicted", "partly", "supported")
     value, other = levels.index(faithful) / 2, float(useful == "yes")
     return Grade(
         marks=(
-            Mark(criterion="faithful", level=faithful, value=value, how="written", quote=QUOTE),
             Mark(
-                criterion="useful", level=useful, value=other, how="written", reason="so it seems"
+                criterion="faithful",
+                level=faithful,
+                value=value,
+                how="written",
+                quote=said or QUOTE,
+                reason=said,
+            ),
+            Mark(
+                criterion="useful",
+                level=useful,
+                value=other,
+                how="written",
+                reason=said or "so it seems",
             ),
         ),
         score=(value + other) / 2,
@@ -71,6 +83,24 @@ def attempt(round: int, answer: str, grade: Grade | None, **more: object) -> Att
     )  # fmt: skip
 
 
+def hostile(round: int, text: str, said: str) -> Attempt:
+    """Return an attempt in which every text that a model may write is hostile."""
+    critique = Critique(
+        marks=({"name": said, "ask": said, "level": said, "quote": said, "reason": said},),
+        checks=({"name": said, "evidence": said},),
+    )
+    return attempt(
+        round,
+        text,
+        graded("partly", "no", said, said),
+        model=said,
+        detail=said,
+        prompt=said,
+        critique=critique,
+        checks=[{"name": said, "passed": False, "evidence": said}],
+    )
+
+
 def item_id(number: int) -> str:
     return f"{number:012x}"
 
@@ -84,6 +114,7 @@ def settle(writer: Writer, number: int, *attempts: Attempt, seed: Json | None = 
     verdict = Verdict(
         verdict="accepted" if last.accepted else "rejected",
         reason=last.reason,
+        detail=last.detail,
         round=last.round,
         score=last.grade.score if last.grade else None,
     )
@@ -100,7 +131,7 @@ def begin(writer: Writer, rubric: Rubric) -> None:
     writer.append(
         ("runs", {"run": RUN, "recipe": "seen", "recipe_ref": "seen", "time": time.time(),
                   "identity": identity, "versions": {}}),
-        ("sessions", {"rid": "s1", "run": RUN, "session": "s", "time": time.time(),
+        ("sessions", {"rid": "s1", "run": RUN, "session": repr(time.time()), "time": time.time(),
                       "seconds": 61.0, "stopped_by": None, "settings": {}}),
     )  # fmt: skip
 

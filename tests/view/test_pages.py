@@ -6,6 +6,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,7 @@ from tests.view.stores import (
     fill,
     grade_again,
     graded,
+    hostile,
     item_id,
     rubric_in,
     settle,
@@ -242,7 +245,7 @@ def test_a_run_is_followed_while_its_writer_has_the_store(path: Path, client: Te
         writer.flush()
         after = client.get("/live").json()
     assert after["settled"] == before["settled"] + 1
-    assert after["state"] == "open"
+    assert after["state"].startswith("running, stored until ")
 
 
 ODD = [
@@ -261,12 +264,14 @@ ODD = [
 def test_hostile_texts_are_shown_as_texts(tmp_path: Path, odd: str) -> None:
     path = tmp_path / "odd.duckdb"
     stored = HOSTILE + odd
-    more = {"model": stored[:500], "detail": stored[:500]}
     with Writer(path) as writer:
         begin(writer, rubric_in(tmp_path))
-        first = attempt(0, stored, graded("partly", "no"), **more)
-        item = settle(writer, 1, first, attempt(1, stored + "!", graded("partly", "no"), **more),
-                      seed={"passage": stored, "<b>": [stored[:500]]})  # fmt: skip
+        first = hostile(0, stored, stored)
+        item = settle(writer, 1, first, hostile(1, stored + "!", stored),
+                      seed={"passage": stored, "<b>": [stored[:500]], stored: stored})  # fmt: skip
+        writer.append(
+            ("calls", {"rid": "k", "run": RUN, "key": stored, "item": item, "model": stored})
+        )
     client = known(path)
     for address in ("/", "/?text=red", f"/item/{item}", "/label"):
         answer = client.get(address)
@@ -275,13 +280,66 @@ def test_hostile_texts_are_shown_as_texts(tmp_path: Path, odd: str) -> None:
         assert "<b>" not in answer.text
         assert not set("\x1b\u202e\0") & set(answer.text)
         assert len(answer.content) < 300_000
+    at = {"run": RUN, "item": item, "opening": 0, "round": 1, "said": "bad"}
+    machine = client.post("/label", json=at, headers={"origin": HERE}).json()["machine"]
+    assert "<b>" not in machine
+    assert not set("\x1b\u202e\0") & set(machine)
+    assert len(machine) < 50_000
     assert r"\x1b[31mred \u202egnp.exe" in client.get(f"/item/{item}").text
 
 
 def test_a_long_text_is_cut_and_says_so() -> None:
-    bits = showing.cut([showing.Bit("same", "a" * 30_000), showing.Bit("new", "b" * 5)])
-    assert [len(bit.text) for bit in bits[:-1]] == [showing.SHOWN]
-    assert bits[-1].text == "… 10,005 more characters"
+    ((_, bits),) = showing.plain_fields({"a": "a" * 30_000})
+    assert [len(bit.text) for bit in bits if bit.kind != "cut"] == [10_000, 10_000]
+    assert bits[1].text == "… 10,000 more characters …"
+
+
+def test_very_many_fields_and_very_long_names_are_cut(tmp_path: Path) -> None:
+    path = tmp_path / "wide.duckdb"
+    fields = {"n" * 1_000_000: "x", **{f"field {n}": "word " * 200 for n in range(2000)}}
+    with Writer(path) as writer:
+        begin(writer, rubric_in(tmp_path))
+        item = settle(writer, 1, attempt(0, "a", graded("partly", "no")), seed=fields)
+    client = known(path)
+    for address in (f"/item/{item}", "/label"):
+        text = client.get(address).text
+        assert "1,961 more fields" in text
+        assert len(text) < 150_000
+
+
+def test_the_store_is_closed_when_a_page_is_made(
+    client: TestClient, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run can take its store while a long story is still being compared."""
+    told, free = showing.told, []
+
+    def while_it_is_told(*given: Any) -> Any:
+        code = "import sys, duckdb; duckdb.connect(sys.argv[1])"
+        free.append(subprocess.run([sys.executable, "-c", code, str(path)], check=False).returncode)
+        return told(*given)
+
+    monkeypatch.setattr("agentloop.view.showing.told", while_it_is_told)
+    assert client.get(f"/item/{item_id(3)}").status_code == 200
+    assert free == [0]
+
+
+def test_a_score_is_not_rounded_up(tmp_path: Path) -> None:
+    path = tmp_path / "near.duckdb"
+    grade = graded("partly", "no").model_copy(update={"score": 0.5999})
+    with Writer(path) as writer:
+        begin(writer, rubric_in(tmp_path))
+        item = settle(writer, 1, attempt(0, "a", grade))
+    client = known(path)
+    for address in ("/", f"/item/{item}"):
+        assert ">0.59</" in client.get(address).text
+        assert "0.60" not in client.get(address).text
+    assert "score 0.59" in Store(path).item(item, RUN).why()
+
+
+def test_the_page_tells_what_status_tells(client: TestClient) -> None:
+    told = client.get("/live").json()
+    assert told["state"].startswith(("running, stored until ", "open, and nothing was stored for "))
+    assert told.keys() >= {"target", "variety", "calls", "time"}
 
 
 # What is hidden, and what is taken

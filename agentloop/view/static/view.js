@@ -6,13 +6,15 @@ const SAYS = { 1: "good", 2: "bad", 3: "unsure", u: "" };
 
 async function follow() {
   if (!document.hidden) {
+    let counts = null;
     try {
       const query = new URLSearchParams({ run: body.dataset.run, grading: body.dataset.grading });
       const answer = await fetch("/live?" + query);
-      if (answer.ok) tell(await answer.json());
-    } catch { // the server was stopped; its pages stay readable
-      return;
+      if (answer.ok) counts = await answer.json();
+    } catch { // the server was stopped: its pages stay readable, and it may come back
     }
+    if (counts) tell(counts);
+    document.getElementById("cut-off").hidden = counts !== null;
   }
   setTimeout(follow, EVERY);
 }
@@ -67,9 +69,15 @@ async function send(box, said) {
   }
 }
 
-function step(by) {
+function step(by) { // along the list, or on a story to the list's next one
   const rows = [...document.querySelectorAll("[data-row]")];
-  if (!rows.length) return;
+  if (!rows.length) {
+    const listed = JSON.parse(sessionStorage.getItem("listed") || "[]");
+    const here = listed.findIndex((link) => new URL(link, location).pathname === location.pathname);
+    const next = here < 0 ? undefined : listed[here + by];
+    if (next) location.assign(next);
+    return;
+  }
   const at = rows.indexOf(document.activeElement);
   rows[Math.min(Math.max(at + by, 0), rows.length - 1)].focus();
 }
@@ -111,4 +119,6 @@ for (const box of document.querySelectorAll("[data-label]")) {
       post(box, { criterion: set.dataset.criterion, level: event.target.value }));
   }
 }
+const links = [...document.querySelectorAll("[data-row]")].map((row) => row.getAttribute("href"));
+if (links.length) sessionStorage.setItem("listed", JSON.stringify(links));
 if (body.dataset.run !== undefined) follow();
