@@ -26,6 +26,7 @@ from tests.view.stores import (
     fill,
     grade_again,
     graded,
+    hostile,
     item_id,
     rubric_in,
     settle,
@@ -117,16 +118,23 @@ def opened(browser: Browser, path: Path, page: str = "/") -> Iterator[Seen]:
 @contextmanager
 def followed(browser: Browser, address: str) -> Iterator[Seen]:
     """Open a page; it asks nobody else for anything, and has nothing to complain of."""
+    with watching(browser, address) as found:
+        yield found
+    assert found.requests
+    beyond = [r for r in found.requests if not r.startswith((found.origin + "/", "data:"))]
+    assert beyond == []
+    assert found.complaints == []
+
+
+@contextmanager
+def watching(browser: Browser, address: str) -> Iterator[Seen]:
+    """Open a page that may complain."""
     context = browser.new_context()
     context.set_default_timeout(PATIENCE)
     found = watched(context, address)
     found.page.goto(address)
     yield found
     context.close()
-    assert found.requests
-    beyond = [r for r in found.requests if not r.startswith((found.origin + "/", "data:"))]
-    assert beyond == []
-    assert found.complaints == []
 
 
 def watched(context: BrowserContext, address: str) -> Seen:
@@ -153,8 +161,9 @@ def test_the_token_is_no_longer_in_the_address(seen: Seen) -> None:
 
 
 def test_a_run_is_followed_live(seen: Seen, path: Path) -> None:
-    count = seen.page.locator("[data-count=accepted]")
+    count, state = (seen.page.locator(f"[data-count={name}]") for name in ("accepted", "state"))
     expect(count).to_have_text("6")
+    expect(state).to_contain_text("running, stored until")
     with Writer(path) as writer:
         for number in range(20, 24):
             settle(writer, number, attempt(0, "late", graded("supported", "yes")))
@@ -198,10 +207,12 @@ def test_a_whole_run_is_followed_from_its_beginning_to_its_end(
                     seen.page.locator(f"[data-count={name}]") for name in ("accepted", "state")
                 )
                 expect(count).to_have_text(re.compile(r"^[34]$"), timeout=20_000)
-                expect(state).to_have_text("open")
+                expect(state).to_contain_text("running, stored until")
+                calls = seen.page.locator("[data-count=calls]")
+                expect(calls).to_have_text(re.compile(r"^8, \d+\.\d/s, 2 items in flight$"))
                 server.let_go()
                 assert run.wait(60) == 0
-                expect(state).to_have_text("seeds", timeout=20_000)
+                expect(state).to_contain_text("stopped by seeds", timeout=20_000)
                 expect(count).to_have_text("12")
                 seen.page.locator("#more").click()
                 expect(seen.page.locator("[data-row]")).to_have_count(12)
@@ -235,6 +246,30 @@ def test_a_story_is_opened_by_keyboard_and_shows_what_changed(seen: Seen) -> Non
     expect(page.locator("ins")).to_have_text("1642")
     expect(page.locator("mark").first).to_have_text("cast in 1642")
     expect(page.locator(".draft")).to_have_count(2)
+
+
+def test_j_and_k_on_a_story_go_along_the_list_that_it_was_opened_from(seen: Seen) -> None:
+    page = seen.go("/?verdict=accepted")
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    listed = [n for n in reversed(range(12)) if usual(n)[-1].accepted]
+    expect(page).to_have_url(re.compile(f"/item/{item_id(listed[0])}"))
+    for key, at in (("j", 1), ("j", 2), ("k", 1), ("k", 0), ("k", 0)):
+        page.wait_for_load_state()
+        page.keyboard.press(key)
+        expect(page).to_have_url(re.compile(f"/item/{item_id(listed[at])}"))
+
+
+def test_a_server_that_was_stopped_is_said_and_found_again(browser: Browser, path: Path) -> None:
+    with serving(path) as address, watching(browser, address) as seen:
+        warning = seen.page.get_by_text("not connected")
+        expect(warning).to_be_hidden()
+        seen.page.route("**/live?*", lambda route: route.fulfill(status=503, json={"error": "x"}))
+        expect(warning).to_be_visible()
+        seen.page.unroute("**/live?*")
+        expect(warning).to_be_hidden()
+        seen.page.route("**/live?*", lambda route: route.abort())
+        expect(warning).to_be_visible()
 
 
 def test_two_grades_are_compared(seen: Seen, path: Path) -> None:
@@ -303,10 +338,9 @@ def test_what_the_list_showed_is_said_to_count_no_more(seen: Seen, path: Path) -
 
 
 def test_hostile_texts_are_texts(seen: Seen, path: Path) -> None:
-    more = {"model": HOSTILE, "detail": HOSTILE}
     with Writer(path) as writer:
-        first = attempt(0, HOSTILE, graded("partly", "no"), **more)
-        long = attempt(1, HOSTILE + "x" * 1_000_000, graded("partly", "no"), **more)
+        first = hostile(0, HOSTILE, HOSTILE)
+        long = hostile(1, HOSTILE + "x" * 1_000_000, HOSTILE + "z" * 1_000_000)
         item = settle(writer, 99, first, long, seed={"passage": HOSTILE, "<i>": "y" * 1_000_000})
     for address in ("/", f"/item/{item}", "/label"):
         page = seen.go(address)
