@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import os
 import re
@@ -18,7 +19,7 @@ from markdown_it import MarkdownIt
 
 import agentloop as al
 from agentloop.cli import run_cli
-from agentloop.export.card import shown
+from agentloop.export.card import APART, shown
 from agentloop.export.facts import run_facts
 from agentloop.export.front import commands as told
 from agentloop.novelty.lineage import mark
@@ -154,6 +155,16 @@ def test_all_runs_and_one_run_cannot_both_be_asked_for(tmp_path: Path, capsys: A
     store = str(play(tmp_path, agent()).store)
     assert run_cli(["export", store, "--all-runs", "--run", "tiny"]) == 2
     assert "--all-runs" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["http://evil.example/x", "HTTPS://evil.example", "WWW.evil.example", "a.b@evil.example"],
+)
+def test_a_bare_address_becomes_no_link(said: str) -> None:
+    """What GitHub makes a link of stands in no stretch of text, entities read or not."""
+    for part in html.unescape(shown(f"see {said}, there")).split(APART):
+        assert not re.search(r"://|www\.|\w@\w", part, re.IGNORECASE)
 
 
 def test_a_pair_has_a_card_too(tmp_path: Path) -> None:

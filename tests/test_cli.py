@@ -360,6 +360,29 @@ def test_export_into_a_closed_pipe_ends_quietly(endpoint: Endpoint) -> None:
     assert "BrokenPipe" not in done.stderr
 
 
+def test_a_store_whose_name_is_not_utf8_is_one_line(
+    endpoint: Endpoint, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_cli(run_line(endpoint, "--items", "1"))
+    Path("s.duckdb").rename("odd\udcff.duckdb")
+    capsys.readouterr()
+    assert run_cli(["status", "odd\udcff.duckdb"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "not UTF-8" in line
+
+
+@pytest.mark.parametrize("asked", ["status", "why"])
+def test_who_reads_no_further_has_had_enough(endpoint: Endpoint, asked: str) -> None:
+    run_cli(run_line(endpoint, "--items", "1"))
+    (row,) = Store("s.duckdb").examples(verdict="all")
+    what = row["item"] if asked == "why" else ""
+    command = (
+        f"{sys.executable} -m agentloop {asked} s.duckdb {what} | true; exit ${{PIPESTATUS[0]}}"
+    )
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=clean_env())
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def clean_env() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(ROOT)}
 

@@ -15,7 +15,7 @@ import pytest
 from agentloop.progress import Callback, progress_for
 from agentloop.records import Event, Verdict
 from agentloop.tally import Pace, Tally, bar, clock, money, spent, summary
-from tests.builders import SEEDS, agent, marks, play
+from tests.builders import SEEDS, agent, command, marks, play, serving, write_graph, write_seeds
 
 EVIL = "\x1b]0;owned\x07\x1b[31mred\u202egnp.exe"
 
@@ -258,7 +258,14 @@ def test_money(value: float | None, text: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(None, "?"), (0, "0 s"), (99.9, "99 s"), (100, "1:40 min"), (3661, "61:01 min")],
+    [
+        (None, "?"),
+        (0, "0 s"),
+        (99.9, "99 s"),
+        (100, "1:40 min"),
+        (3661, "61:01 min"),
+        (9_999_999, "2777:46 h"),
+    ],
 )
 def test_clock(value: float | None, text: str) -> None:
     assert clock(value) == text
@@ -294,3 +301,20 @@ def test_the_last_counts_hold_all_that_a_view_shows(tmp_path: Path) -> None:
     assert counts["calls_per_second"] > 0
     assert (counts["eta_seconds"], counts["target"], counts["target_kind"]) == (0, 3, "items")
     assert json.loads(json.dumps(counts)) == counts
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_with_json_all_that_is_on_stderr_is_an_event(tmp_path: Path, fails: bool) -> None:
+    recipe, seeds = write_graph(tmp_path), write_seeds(tmp_path, 2)
+    with serving(agent()) as server:
+        url = "http://127.0.0.1:9/v1" if fails else server.url
+        line: list[str | Path] = ["run", recipe, "--seeds", seeds, "--store", "s.duckdb", "--model", "openai/x",
+                "--base-url", url, "--client", "direct", "--progress", "json"]  # fmt: skip
+        with command(*line, cwd=tmp_path) as run:
+            out, err = run.communicate(timeout=60)
+    events = [Event.model_validate_json(line) for line in err.splitlines()]
+    assert out == ""
+    assert (run.returncode == 0) is not fails
+    assert events[-1].kind == "note"
+    if not fails:
+        assert "export them: agentloop export" in events[-1].data["text"]

@@ -190,6 +190,8 @@ def _give_back(opened: _Opened, share: object) -> None:
 def _open(path: Path, write: bool) -> duckdb.DuckDBPyConnection:
     import duckdb
 
+    if os.fsencode(path) != str(path).encode("utf-8", "replace"):
+        raise StoreError(f"store `{path}`: DuckDB opens no file whose name is not UTF-8; rename it")
     if write and is_cut_off(path):
         raise StoreCutOff(
             f"store `{path}` is damaged: its end was cut off. What is left can be read, "

@@ -19,7 +19,7 @@ CHROMIUM = Path("/usr/bin/chromium")
 if not CHROMIUM.is_file():
     pytest.skip("needs Debian's chromium", allow_module_level=True)
 
-from playwright.sync_api import Browser, Page, sync_playwright  # noqa: E402
+from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright  # noqa: E402
 
 SIZES = [(1280, "light"), (1280, "dark"), (400, "light"), (400, "dark")]
 GROUND = "getComputedStyle(document.body).backgroundColor"
@@ -48,9 +48,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def seen(browser: Browser, report: Path, request: pytest.FixtureRequest) -> Iterator[Page]:
     """Open the file without a network; it asks for nothing and has nothing to complain of."""
-    width, scheme = getattr(request, "param", (1280, "light"))
-    size = {"width": width, "height": 900}
-    context = browser.new_context(viewport=size, color_scheme=scheme, offline=True)
+    chosen: tuple[int, Any] = getattr(request, "param", (1280, "light"))
+    size: ViewportSize = {"width": chosen[0], "height": 900}
+    context = browser.new_context(viewport=size, color_scheme=chosen[1], offline=True)
     requests: list[str] = []
     complaints: list[str] = []
     context.on("request", lambda asked: requests.append(asked.url))
