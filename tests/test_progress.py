@@ -308,8 +308,9 @@ def test_with_json_all_that_is_on_stderr_is_an_event(tmp_path: Path, fails: bool
     recipe, seeds = write_graph(tmp_path), write_seeds(tmp_path, 2)
     with serving(agent()) as server:
         url = "http://127.0.0.1:9/v1" if fails else server.url
-        line: list[str | Path] = ["run", recipe, "--seeds", seeds, "--store", "s.duckdb", "--model", "openai/x",
-                "--base-url", url, "--client", "direct", "--progress", "json"]  # fmt: skip
+        line: list[str | Path] = ["run", recipe, "--seeds", seeds, "--store", "s.duckdb"]
+        line += ["--model", "openai/x", "--base-url", url, "--client", "direct"]
+        line += ["--progress", "json"]
         with command(*line, cwd=tmp_path) as run:
             out, err = run.communicate(timeout=60)
     events = [Event.model_validate_json(line) for line in err.splitlines()]
