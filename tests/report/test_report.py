@@ -225,7 +225,11 @@ def test_a_calibrated_run_shows_its_curve(tmp_path: Path) -> None:
     curve = next(t for t in found.section("trust") if t[0][-1] == "chance of being good")
     assert curve[6] == ["0.5", f"{report.score_map.chance(0.5):.3g}"]
     assert "Calibration curve" in found.text
-    plain = Page(page(Store(graded_run(tmp_path).store), "tiny"))
+    later = Page(page(Store(graded_run(tmp_path).store), "tiny"))
+    assert "measured afterwards on 60 labels" in later.text
+    apart = tmp_path / "apart"
+    apart.mkdir()
+    plain = Page(page(Store(graded_run(apart).store), "tiny"))
     assert "nobody has compared this critic with people" in plain.text
     assert "Calibration curve" not in plain.text
 
