@@ -267,8 +267,9 @@ def test_hostile_texts_are_shown_as_texts(tmp_path: Path, odd: str) -> None:
     with Writer(path) as writer:
         begin(writer, rubric_in(tmp_path))
         first = hostile(0, stored, stored)
-        item = settle(writer, 1, first, hostile(1, stored + "!", stored),
-                      seed={"passage": stored, "<b>": [stored[:500]], stored: stored})  # fmt: skip
+        last = hostile(1, stored + "!", stored)
+        seed = {"passage": stored, "<b>": [stored[:500]], stored: stored}
+        item = settle(writer, 1, first, last, seed=seed)
         writer.append(
             ("calls", {"rid": "k", "run": RUN, "key": stored, "item": item, "model": stored})
         )
@@ -280,7 +281,8 @@ def test_hostile_texts_are_shown_as_texts(tmp_path: Path, odd: str) -> None:
         assert "<b>" not in answer.text
         assert not set("\x1b\u202e\0") & set(answer.text)
         assert len(answer.content) < 300_000
-    at = {"run": RUN, "item": item, "opening": 0, "round": 1, "said": "bad"}
+    place = Place(item, 0, 1, candidate_hash(last.candidate))
+    at = {"run": RUN, "item": item, "candidate": named(place), "said": "bad"}
     machine = client.post("/label", json=at, headers={"origin": HERE}).json()["machine"]
     assert "<b>" not in machine
     assert not set("\x1b\u202e\0") & set(machine)
