@@ -19,6 +19,7 @@ from agentloop.errors import SettingsError, did_you_mean
 from agentloop.models.base import Structured
 from agentloop.models.choose import ClientChoice
 from agentloop.models.prices import Price
+from agentloop.shards import Shard
 
 PREFIX = "AGENTLOOP_"
 FILE = "agentloop.toml"
@@ -159,6 +160,8 @@ class Settings(BaseModel):
     workers: int = Field(default=1, ge=1, le=256)
     """Processes that items are walked in; with one, in the process that drives the run."""
     seed: int = 0
+    shard: str = ""
+    """The part of the seeds that a run is for, as `2/4`; targets and budget are this part's."""
     progress: ProgressMode = "auto"
     roles: dict[str, RoleConfig] = {}
     prices: dict[str, Price] = {}
@@ -231,6 +234,11 @@ class Settings(BaseModel):
         if value is not None and (not value.isprintable() or value != value.strip()):
             raise ValueError("must be printable, without space at its ends")
         return value
+
+    @field_validator("shard")
+    @classmethod
+    def _part(cls, value: str) -> str:
+        return str(Shard.parse(value))
 
     @field_validator("store")
     @classmethod

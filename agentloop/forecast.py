@@ -13,6 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
 
 from agentloop.errors import PromptError
 from agentloop.judging import given_to_judge, look_at
@@ -47,6 +51,7 @@ class Forecast:
             "run": self.plan.run,
             "recipe": self.plan.found.recipe.name,
             "seeds": self.plan.seeds.count,
+            "shard": self.plan.settings.shard,
             "models": {role: e.name for role, e in self.plan.endpoints.items()},
             "first_prompts": {name: list(turns) for name, turns in self.first.items()},
             **{
@@ -60,7 +65,7 @@ class Forecast:
         """Return it as text for a person."""
         plan = self.plan
         lines = [
-            f"run {plan.run} · recipe {plan.found.recipe.name} · {plan.seeds.count} seeds",
+            f"run {plan.run} · recipe {plan.found.recipe.name} · {plan.seeds.told}",
             *(f"  {role:<10} {endpoint.name}" for role, endpoint in plan.endpoints.items()),
             "  no call was made; a run would need",
             f"  {_range(self.items)} items, {_range(self.calls)} calls",
@@ -83,7 +88,8 @@ def _range(ends: tuple[int, int]) -> str:
 
 def forecast(plan: Plan) -> Forecast:
     """Estimate a run from its first seed's prompts."""
-    seed = next(iter(plan.seeds)).fields
+    (_, first_seed), *_ = islice(plan.seeds.items(0, _none), 1)
+    seed = first_seed.fields
     inputs = plan.found.recipe.inputs(seed, 0, plan.settings.seed)
     first = first_prompts(plan, seed, inputs)
     low, high = _items(plan)
@@ -109,6 +115,10 @@ def forecast(plan: Plan) -> Forecast:
             (high, most, 2 * size, 1.0),
         ),
     )
+
+
+def _none(names: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    return np.zeros(len(names), np.bool_)
 
 
 def first_prompts(plan: Plan, seed: Json, inputs: Json) -> dict[str, tuple[Message, ...]]:

@@ -21,17 +21,27 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from agentloop.records import Json, digest
+from agentloop.novelty.lineage import parent_of
+from agentloop.records import Json, Seed, digest
 
-FORMAT = 1
+FORMAT = 2
 WORTH_KEEPING = 10_000  # seeds: fewer are read again in less than 0.2 s
 SETTLED_NS = 2_000_000_000  # a file changed less than this before it was read may change unseen
-_COLUMNS = ("lines", "offsets", "seeds", "items")
+_COLUMNS = ("lines", "offsets", "seeds", "items", "roots")
 
 
 def item_id(seed: str, sample: int) -> str:
     """Return an item's name, from its seed's id and sample index: 12 hex digits."""
     return digest([seed, sample], 6)
+
+
+def root_of(seed: Seed) -> int:
+    """Return a number that a seed shares with those made from it, or from what it was made as.
+
+    A made seed says which item it was made as, not of what seed. So what was made from a seed's second
+    or later use has a number of its own.
+    """
+    return int(digest(parent_of(seed.fields) or item_id(seed.id, 0), 8), 16)
 
 
 def stamp_of(path: Path) -> Json:
@@ -68,16 +78,19 @@ class Places:
     """The seeds' ids, as numbers."""
     items: array[int] = field(default_factory=lambda: array("Q"))
     """The names of the items that each makes when it is first used."""
+    roots: array[int] = field(default_factory=lambda: array("Q"))
+    """What decides which shard each belongs to."""
 
     def __len__(self) -> int:
         return len(self.lines)
 
-    def add(self, line: int, offset: int, seed: str) -> None:
+    def add(self, line: int, offset: int, seed: Seed) -> None:
         """Note a seed that was not met before."""
         self.lines.append(line)
         self.offsets.append(offset)
-        self.seeds.append(int(seed, 16))
-        self.items.append(int(item_id(seed, 0), 16))
+        self.seeds.append(int(seed.id, 16))
+        self.items.append(int(item_id(seed.id, 0), 16))
+        self.roots.append(root_of(seed))
 
     def names(self, sample: int, low: int, high: int) -> NDArray[np.uint64]:
         """Return the names of some seeds' items, as numbers."""

@@ -32,6 +32,7 @@ from agentloop.recipes import FoundRecipe, find_recipe
 from agentloop.records import Json
 from agentloop.roles import asked_roles, mix_of, open_endpoints, role_identity, role_settings
 from agentloop.seeds import Seeds, Source
+from agentloop.shards import Shard
 from agentloop.store.files import Files
 
 
@@ -105,7 +106,8 @@ def prepare(recipe: str | Recipe | FoundRecipe, settings: Settings) -> Plan:
     if settings.seeds is None:
         raise SettingsError("no seeds are named: `--seeds FILE.jsonl`")
     source: Source = settings.seeds
-    seeds = Seeds(source, settings.map, Files(settings.store).seeds)
+    shard = Shard.parse(settings.shard)
+    seeds = Seeds(source, settings.map, Files(settings.store).seeds, shard)
     seeds.check(kit.reads)
     name = settings.run or found.recipe.name
     if settings.fork == name:
@@ -176,6 +178,8 @@ def _identity(settings: Settings, kit: Kit, models: Mapping[str, Json]) -> Json:
     if settings.verbalise:
         found["verbalise"] = settings.verbalise
         prompts = (*prompts, "verbalise")
+    if settings.shard:
+        found["shard"] = settings.shard
     if mix := mix_of(settings):
         found["generator.mix"] = [share for _, share in mix]
     return {
@@ -257,6 +261,11 @@ def judge_identity(kit: Kit, model: Json) -> Json:
     return found
 
 
+def shard_of(identity: Json) -> str:
+    """Return which shard a run is, as `2/4`; nothing for a whole one."""
+    return str(identity.get("shard", ""))
+
+
 def differing(one: Json, other: Json) -> str:
     """Return the keys in which two identities differ, in backticks; nothing where they are the same."""
     keys = sorted(key for key in one.keys() | other.keys() if one.get(key) != other.get(key))
@@ -265,6 +274,13 @@ def differing(one: Json, other: Json) -> str:
 
 def check_identity(stored: Json, plan: Plan) -> None:
     """Raise IdentityError, naming the differing keys, unless a stored run is the planned one."""
+    shards = shard_of(stored), shard_of(plan.identity)
+    if shards[0] != shards[1]:
+        was, now = (f"shard {one}" if one else "the whole" for one in shards)
+        raise IdentityError(
+            f"run `{plan.run}` in `{plan.store}` is {was}, and this would be {now}: give each shard a "
+            "`--store` of its own, and join them with `agentloop merge`"
+        )
     if listed := differing(stored, plan.identity):
         raise IdentityError(
             f"run `{plan.run}` in `{plan.store}` was made with another {listed}: "

@@ -20,7 +20,7 @@ import orjson
 from numpy.typing import NDArray
 
 from agentloop.errors import SeedError, boundary, did_you_mean
-from agentloop.places import Places, beside, item_id, kept_places, stamp_of
+from agentloop.places import Places, beside, item_id, kept_places, root_of, stamp_of
 from agentloop.readers import (
     LINES,
     MAX_LINE,
@@ -35,6 +35,7 @@ from agentloop.readers import (
     without_mark,
 )
 from agentloop.records import Json, Seed, digest
+from agentloop.shards import WHOLE, Shard
 
 FIRST, MOST = 64, 65_536  # seeds whose items are looked up at once: few at first, for one may do
 HELD = 1024  # likewise, where the seeds themselves are held meanwhile
@@ -46,9 +47,17 @@ class Seeds:
     """A source that can be walked more than once; `duplicates` counts records met twice."""
 
     def __init__(
-        self, source: Source, mapping: Mapping[str, str] | None = None, kept: Path | None = None
+        self,
+        source: Source,
+        mapping: Mapping[str, str] | None = None,
+        kept: Path | None = None,
+        shard: Shard = WHOLE,
     ):
-        """`kept` begins the names of files that say where the seeds of long ones lie; see `keep`."""
+        """`kept` begins the names of files that say where the seeds of long ones lie; see `keep`.
+
+        Items are made of the seeds of a `shard` alone, which `count` counts.
+        """
+        self._shard = shard
         self._mapping = dict(mapping or {})
         self._rows = _opener(source)
         self._beside = kept
@@ -66,17 +75,29 @@ class Seeds:
         """Read everything once; SeedError unless every record has the fields in `reads`."""
         self._reads = reads
         if self._lines is None:
-            ids: set[str] = set()
+            roots: dict[str, int] = {}
             for total, seed in enumerate(self._all(), start=1):
-                ids.add(seed.id)
-                self.duplicates = total - len(ids)
-            self.count = len(ids)
+                roots[seed.id] = root_of(seed)
+                self.duplicates = total - len(roots)
+            whole, self.count = len(roots), sum(map(self._shard.holds, roots.values()))
         else:
             with boundary(SeedError, f"`{self.name}` cannot be read", OSError):
                 self._places = self._find(self._lines)
-            self.count, self.duplicates = len(self._places), self._places.duplicates
-        if not self.count:
+            self.duplicates = self._places.duplicates
+            held = self._shard.held(np.array(self._places.roots, np.uint64))
+            whole, self.count = len(held), int(held.sum())
+        if not whole:
             raise SeedError(f"`{self.name}` holds no seeds")
+        if not self.count:
+            raise SeedError(
+                f"none of the {whole} seeds of `{self.name}` falls to shard {self._shard}: "
+                "divide them among fewer"
+            )
+
+    @property
+    def told(self) -> str:
+        """How many seeds there are, in words."""
+        return f"{self.count} seeds" + (f" of shard {self._shard}" if str(self._shard) else "")
 
     def keep(self) -> None:
         """Keep for later where the seeds of a long file lie, so that it is not read again."""
@@ -95,16 +116,16 @@ class Seeds:
         places, seen = Places(stamp), set[str]()
         for number, offset, line in read_lines(path):
             place = line_of(path, number)
-            id = seed_id(self._fields(place, parse(line, place)), place)
-            if id in seen:
+            seed = self._seed(place, parse(line, place))
+            if seed.id in seen:
                 places.duplicates += 1
             else:
-                seen.add(id)
-                places.add(number, offset, id)
+                seen.add(seed.id)
+                places.add(number, offset, seed)
         return places
 
     def items(self, sample: int, settled: Settled) -> Iterator[tuple[str, Seed]]:
-        """Yield the items that distinct seeds make when they are used once more, but the settled ones.
+        """Yield the items that the shard's seeds make when used once more, but the settled ones.
 
         `settled` says of names, as numbers, which are. Raises SeedError where a file has changed.
         """
@@ -119,13 +140,14 @@ class Seeds:
             while low < len(places):
                 high = min(low + size, len(places))
                 names = places.names(sample, low, high)
-                for at in np.flatnonzero(~settled(names)).tolist():
+                held = self._shard.held(np.array(places.roots[low:high], np.uint64))
+                for at in np.flatnonzero(held & ~settled(names)).tolist():
                     name = f"{int(names[at]):012x}"
                     yield name, self._at(file, places, low + at, (name, sample))
                 low, size = high, min(2 * size, MOST)
 
     def _walked(self, sample: int, settled: Settled) -> Iterator[tuple[str, Seed]]:
-        seeds, size = iter(self), FIRST
+        seeds, size = (seed for seed in self if self._shard.holds(root_of(seed))), FIRST
         while batch := list(islice(seeds, size)):
             names = [item_id(seed.id, sample) for seed in batch]
             there = settled(np.array([int(name, 16) for name in names], np.uint64)).tolist()
@@ -158,7 +180,7 @@ class Seeds:
         raise SeedError(f"{place} has changed since the run began: start it again") from cause
 
     def __iter__(self) -> Iterator[Seed]:
-        """Yield distinct seeds."""
+        """Yield distinct seeds, also those of other shards: as texts they are known to all."""
         seen: set[str] = set()
         for seed in self._all():
             if seed.id not in seen:

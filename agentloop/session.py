@@ -190,7 +190,7 @@ class Session:
         again = f", {before} items settled before" if before else ""
         twice = f", {plan.seeds.duplicates} given twice" if plan.seeds.duplicates else ""
         return (
-            f"run {plan.run} · recipe {plan.found.recipe.name} · {plan.seeds.count} seeds"
+            f"run {plan.run} · recipe {plan.found.recipe.name} · {plan.seeds.told}"
             f"{twice}{again} · {' · '.join(models)}{self._own_grades} · {standing(plan.calibration)}"
         )
 

@@ -37,6 +37,11 @@ _what = _options(
     click.option("--accept", type=int, metavar="N", help="go on until N items are accepted"),
     click.option("--items", type=int, metavar="N", help="settle N items; with --accept, at most N"),
     click.option("--per-seed", type=int, metavar="N", help="use a seed up to N times  [4]"),
+    click.option(
+        "--shard",
+        metavar="I/N",
+        help="part I of N of the seeds, in a store of its own; targets and budget are the part's",
+    ),
     click.option("--run", "run_name", metavar="NAME", help="the run's name  [the recipe's]"),
     click.option(
         "--fork", metavar="NAME", help="a new run that takes over the run's replies that still fit"
