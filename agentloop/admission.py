@@ -11,14 +11,14 @@ so that the reason named is the one that a person would mend first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from agentloop.checks.quotes import normalise
 from agentloop.novelty.contamination import Contamination
 from agentloop.novelty.near import Near
-from agentloop.records import Reason, Verdict, digest
+from agentloop.records import Json, Reason, Verdict, digest
 
 
 class Known(Protocol):
@@ -52,6 +52,8 @@ class Rules:
     target: int | None = None
     real_share: float = 0.0
     """At least this share of the accepted items is made from a seed that people wrote."""
+    full: Callable[[Json], str] = lambda _: ""
+    """Why one more item with such inputs is too many; nothing where it is not."""
     contamination: Contamination | None = None
     indexes: Sequence[Known] = ()
     """Of what was accepted, and of what is to stay apart from it."""
@@ -71,6 +73,7 @@ class Applicant:
     """Every text of it besides its messages."""
     real: bool = True
     """Whether its seed was written by people."""
+    inputs: Json = field(default_factory=dict)
 
 
 def fingerprint(messages: Sequence[dict[str, str]]) -> str:
@@ -127,6 +130,8 @@ class Admission:
 
     def _refused(self, applicant: Applicant, print_: str) -> tuple[Reason, str] | None:
         rules = self._rules
+        if why := rules.full(applicant.inputs):
+            return "over_quota", why
         if rules.contamination is not None:
             said = [message["content"] for message in applicant.messages]
             parts = (*said, *applicant.parts, applicant.text)

@@ -54,6 +54,7 @@ class Intake:
         rules = Rules(
             target=settings.accept,
             real_share=settings.real_share,
+            full=self._strata.full,
             contamination=_contamination(plan),
             indexes=(*shelf.known, *shelf.growing),
             growing=shelf.growing,
@@ -125,15 +126,13 @@ class Intake:
                 text = self._text(kept.candidate, seed)
             except Exception as error:  # a bug in a `novelty` of one's own costs one item
                 verdict, kept = Verdict.model_validate(failure(error)), None
-        if verdict.verdict == "accepted" and (why := self._strata.full(inputs)):
-            refused = {"verdict": "rejected", "reason": "over_quota", "detail": why}
-            verdict = verdict.model_copy(update=refused)
         applicant = Applicant(
             item=owed.item,
             messages=kept.messages if kept else (),
             text=text,
             parts=tuple(texts_in(kept.candidate)) if kept else (),
             real=not is_made(owed),
+            inputs=inputs,
         )
         verdict, fingerprint = self._admission.admit(applicant, verdict)
         accepted = verdict.verdict == "accepted"
@@ -188,8 +187,9 @@ class _OfRun:
         return self._feed.names(self._run)
 
     def texts(self, items: Sequence[str]) -> Iterator[tuple[str, str]]:
+        kind = self._plan.found.recipe.candidate
         for one in self._feed.taken(self._run, items) if items else ():
-            yield one.item, _told(self._plan, one)
+            yield one.item, told_text(kind, one.candidate, one.seed)
 
 
 class _Shelf:
@@ -281,13 +281,12 @@ def _before(plan: Plan) -> Iterator[tuple[str, str]]:
             yield f"{source} row {row}", text
 
 
-def _told(plan: Plan, one: Taken) -> str:
+def told_text(kind: type[Candidate], candidate: Json, seed: Json) -> str:
     """Return what must be new about an accepted candidate; all it says if it is of another type."""
     try:
-        candidate = plan.found.recipe.candidate.model_validate(one.candidate)
-        return str(candidate.novelty(one.seed))
+        return str(kind.model_validate(candidate).novelty(seed))
     except Exception:  # another run's, or one's own code has changed since
-        return "\n".join(texts_in(one.candidate))
+        return "\n".join(texts_in(candidate))
 
 
 def _known(seed: Json) -> str:

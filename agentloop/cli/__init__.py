@@ -20,6 +20,7 @@ from agentloop.cli.compare import diff, rounds
 from agentloop.cli.doctor import doctor
 from agentloop.cli.label import label
 from agentloop.cli.look import export, status, why
+from agentloop.cli.merge import merge
 from agentloop.cli.recipes import init, recipes
 from agentloop.cli.regrade import regrade
 from agentloop.cli.report import report
@@ -69,7 +70,7 @@ def cli() -> None:  # the backslash must reach click as a backspace
 
 for command in (
     run, status, why, report, view, label, export, calibrate, regrade, diff, rounds,
-    recipes, init, rubric, doctor,
+    merge, recipes, init, rubric, doctor,
 ):  # fmt: skip
     cli.add_command(command)
 

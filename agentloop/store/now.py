@@ -98,7 +98,8 @@ def read_now(connection: duckdb.DuckDBPyConnection, counts: Json, grading: int =
     """Return how a run stands, given its counts (`read_counts`)."""
     run, name = counts["run"], calls_name(counts["run"], grading)
     session = _session(connection, run, name)
-    target, kind = _target(session.settings)
+    own = one(connection, "SELECT coalesce(identity->>'shard', '') FROM runs WHERE run = ?", run)
+    target, kind = _target(session.settings, own)
     settled = sum(counts[verdict] for verdict in VERDICTS)
     stored, pace = _pace(connection, name, session)
     done = counts["accepted"] if kind == "accepted" else settled
@@ -130,7 +131,10 @@ def _session(connection: duckdb.DuckDBPyConnection, run: str, name: str) -> Sess
     return Session(float(row["session"]), row["time"], settings, row.get("refused"))
 
 
-def _target(settings: Json) -> tuple[int | None, str]:
+def _target(settings: Json, shard: str) -> tuple[int | None, str]:
+    """Return a run's target and its kind; a shard's is none of the whole that it was merged into."""
+    if settings.get("shard", "") != shard:
+        return None, "items"
     if settings.get("accept"):
         return settings["accept"], "accepted"
     return settings.get("items"), "items"

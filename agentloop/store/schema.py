@@ -176,11 +176,18 @@ TABLES: Mapping[str, Mapping[str, str]] = {
         "blind": "BOOLEAN",
     },
     "sums": {"rid": "VARCHAR", "time": "DOUBLE", "told": "JSON"},
+    "overruled": {
+        "run": "VARCHAR",
+        "item": "VARCHAR",
+        "opening": "INTEGER",
+        "grading": "INTEGER",
+        "detail": "VARCHAR",
+    },
 }
 """Table → column → type: what a journal line of that kind may hold."""
 
-FOLDED = TABLES.keys() - {"sums"}
-"""The tables that a journal may hold lines of; sums are made of the others alone."""
+FOLDED = TABLES.keys() - {"sums", "overruled"}
+"""The tables that a journal may hold lines of; the rest is made of these."""
 
 KEYS: Mapping[str, str] = {
     "runs": "run",
@@ -199,6 +206,7 @@ KEYS: Mapping[str, str] = {
     "readings": "rid",
     "labels": "rid",
     "sums": "rid",
+    "overruled": "run, item, opening, grading",
 }
 
 EVIDENCE = ("audits", "canaries", "gradings", "calibrations")
@@ -239,7 +247,7 @@ EXAMPLES = f"CREATE OR REPLACE VIEW examples AS {examples_sql()}"
 
 
 def _first(connection: duckdb.DuckDBPyConnection) -> None:
-    for table in TABLES.keys() - {"reservations", "readings", "sums", *EVIDENCE}:
+    for table in TABLES.keys() - {"reservations", "readings", "sums", "overruled", *EVIDENCE}:
         _create(connection, table)
 
 
@@ -296,6 +304,12 @@ def _eighth(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(EXAMPLES)
 
 
+def _ninth(connection: duckdb.DuckDBPyConnection) -> None:
+    """What `merge` refused though its own store had accepted it, so that more can be joined later."""
+    _create(connection, "overruled")
+    connection.execute(EXAMPLES)
+
+
 def _create(connection: duckdb.DuckDBPyConnection, table: str) -> None:
     listed = ", ".join(f'"{name}" {kind}' for name, kind in TABLES[table].items())
     connection.execute(f"CREATE TABLE {table} ({listed}, PRIMARY KEY ({KEYS[table]}))")
@@ -310,6 +324,7 @@ MIGRATIONS: tuple[Callable[[duckdb.DuckDBPyConnection], None], ...] = (
     _sixth,
     _seventh,
     _eighth,
+    _ninth,
 )
 """The last one makes the view anew, of the columns that there are by then."""
 
