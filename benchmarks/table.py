@@ -85,6 +85,14 @@ def workers() -> Iterator[Row]:
         yield Row("  the driver's part of an item", f"{two['driver_cpu_ms']:.2f} ms CPU", "")
 
 
+def merge() -> Iterator[Row]:
+    """What it takes to join shards, and whether twins across them are found."""
+    found = benchmark("merge")
+    yield Row("4 shards of 5,000 items merged", f"{found['first']['wall_s']:.1f} s", "15 s")
+    twins = f"{found['planted'] - found['missed']} of {found['planted']}"
+    yield Row("  planted twins found", twins, "all")
+
+
 def long() -> Iterator[Row]:
     """What takes more than a few minutes."""
     (run,) = benchmark("items", "--sizes", "10000", "--latency", "0.2")["runs"]
@@ -116,7 +124,7 @@ def main() -> None:
     for name in ("what", "found", "target"):
         table.add_column(name, justify="left" if name == "what" else "right")
     rows: list[Row] = []
-    for part in (floor, start, items, workers, *([long] if options.long else [])):
+    for part in (floor, start, items, workers, merge, *([long] if options.long else [])):
         for row in part():
             console.print(f"{row.what}: {row.found}", style="dim")
             table.add_row(*row)

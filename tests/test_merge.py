@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 import agentloop as al
 from agentloop.cli import run_cli
 from agentloop.errors import IdentityError, RecipeError, StoreError, UnreachableError, UserError
+from agentloop.filelock import FileLock
 from agentloop.merge import Merged, merge
 from agentloop.models.base import Reply
 from agentloop.records import Json, Usage
@@ -467,6 +469,27 @@ def test_what_a_killed_run_left_in_its_journal_is_there(tmp_path: Path) -> None:
     Files(first).journal.write_text(json.dumps({"t": "labels", "r": label}) + "\n")
     out = joined(tmp_path, first).store
     assert rows(out, "SELECT item FROM labels") == [("abc",)]
+
+
+def test_a_store_that_cannot_be_locked_is_read_where_it_is_at_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a mount that is for reading only."""
+    first, then = shard(tmp_path, "a", SEEDS[:2]), shard(tmp_path, "b", SEEDS[2:4])
+    lock, acquire = FileLock(Files(then).lock), FileLock.acquire
+
+    def refusing(self: FileLock) -> bool:
+        if self._path == lock._path:
+            raise OSError(errno.EROFS, "Read-only file system")
+        return acquire(self)
+
+    monkeypatch.setattr(FileLock, "acquire", refusing)
+    assert joined(tmp_path, first, then).runs[0].accepted == 4
+    Files(then).journal.write_text("a line\n")
+    with pytest.raises(StoreError, match="must be brought up"):
+        joined(tmp_path, first, then)
+    with pytest.raises(StoreError, match="cannot be written"):
+        joined(tmp_path, first, out="b")
 
 
 def test_a_store_of_an_older_schema_is_brought_up(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import agentloop as al
 from agentloop.cli import run_cli
 from agentloop.config import load_settings
 from agentloop.errors import IdentityError, SeedError, SettingsError
@@ -21,6 +22,7 @@ from agentloop.seeds import Seeds
 from agentloop.shards import Shard
 from agentloop.store import Store
 from tests.builders import SEEDS, agent, play, roles, tiny, write_graph, write_seeds
+from tests.endpoint import Endpoint
 
 ROWS = [{"passage": f"Passage {n}"} for n in range(50)]
 
@@ -158,17 +160,12 @@ def test_a_dry_run_tells_of_the_shard_alone(tmp_path: Path) -> None:
         assert made([{"passage": shown}], "") <= mine
 
 
-def test_workers_know_the_shard(tmp_path: Path) -> None:
-    from agentloop.plan import prepare
-
-    settings = {
-        "seeds": SEEDS[:6],
-        "store": tmp_path / "s.duckdb",
-        "model": agent(),
-        "shard": "1/2",
-    }
-    plan = prepare(tiny(tmp_path), load_settings(settings, environ={}))
-    assert plan.identity["shard"] == "1/2"
+def test_workers_know_the_shard(tmp_path: Path, endpoint: Endpoint) -> None:
+    store, graph = tmp_path / "s.duckdb", str(write_graph(tmp_path))
+    given: Json = {"seeds": SEEDS[:6], "store": store, "model": "openai/fake"}
+    run = al.run(graph, **given, base_url=endpoint.url, workers=2, shard="1/2")
+    settled = sum(run.counts[verdict] for verdict in ("accepted", "rejected", "failed"))
+    assert settled == len(made(SEEDS[:6], "1/2"))
 
 
 def test_the_shard_stands_with_its_sessions(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ else where it is settled, else where that came first. So it matters to nothing b
 gradings in which order stores are named. Calls were paid wherever they were made: all are kept.
 
 Items are brought some thousand at a time, as they were settled, so that what is read together later lies
-together; memory does not grow with their number, but for some 100 bytes each.
+together. DuckDB gets no more memory than keys need: what it has read would else fill most of a machine.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     import duckdb
 
 WINDOW = 20_000  # items that are brought at once
-ROWS = 100_000  # rows, where they are copied by row
+ROWS = 100_000  # rows, where they are copied by row, and between two checkpoints
+MEMORY, EACH = 512_000_000, 1500  # bytes that DuckDB may take, and more for the keys of each item
 FETCHED = 1000
 OF_ITEMS = ("items", "reopened", "attempts", "grades", "audits", "canaries", "verdicts")
 """Tables whose rows are one item's; of grades and verdicts the run's own."""
@@ -205,6 +206,8 @@ class Joining:
         """`before`: whether the first of the stores is what was joined before."""
         self._connection, self._before = connection, before
         self._sources = range(len(paths))
+        self._written = 0
+        """Rows since the last checkpoint."""
         for source, path in enumerate(paths):
             quoted = str(path).replace("'", "''")
             connection.execute(f"ATTACH '{quoted}' AS s{source} (READ_ONLY)")
@@ -212,6 +215,8 @@ class Joining:
         for source in self._sources:
             connection.execute(_VERSION.format(source=source))
         connection.execute(_HOMES)
+        items = one(connection, "SELECT count(*) FROM temp.homes")
+        connection.execute(f"SET memory_limit = '{MEMORY + EACH * items}B'")
         self._spans: dict[tuple[str, int], list[tuple[int, str, int, int]]] = {}
 
     def runs(self) -> list[Told]:
@@ -322,7 +327,8 @@ class Joining:
             if table == "verdicts":
                 connection.execute(_ENDING.format(source=source, span=span), values)
             else:
-                connection.execute(f"INSERT INTO store.{table} BY NAME SELECT t.* {span}", values)
+                sql = f"INSERT INTO store.{table} BY NAME SELECT t.* {span}"
+                self._write(sql, values)
         cursor = connection.execute(_GOOD.format(**first))
         while rows := cursor.fetchmany(FETCHED):
             for item, opening, *told in rows:
@@ -333,7 +339,9 @@ class Joining:
         columns = {name: [getattr(row, name) for row in refusals] for name in Refusal._fields}
         self._connection.execute(_REFUSALS, columns)
         self._connection.execute(_OVERRULED)
-        self._connection.execute(_FINAL)
+        self._write(_FINAL)
+        if self._written >= ROWS:
+            self._checkpoint()
 
     def copy_rows(self) -> None:
         """Copy what is no item's own, and then the gradings beside the runs' own."""
@@ -355,4 +363,14 @@ class Joining:
             )
         for low in range(0, end, ROWS):
             place = {"source": source, "table": table, "low": low, "high": low + ROWS}
-            self._connection.execute(_COPIED.format(**place, renamed=renamed, names=names))
+            self._write(_COPIED.format(**place, renamed=renamed, names=names))
+            if self._written >= ROWS:
+                self._checkpoint()
+
+    def _write(self, sql: str, values: Json | None = None) -> None:
+        ((rows,),) = self._connection.execute(sql, values or {}).fetchall()
+        self._written += rows
+
+    def _checkpoint(self) -> None:
+        self._connection.execute("CHECKPOINT store")
+        self._written = 0
