@@ -24,7 +24,7 @@ from agentloop.merge import Merged, merge
 from agentloop.models.base import Reply
 from agentloop.records import Json, Usage
 from agentloop.regrade import regrade
-from agentloop.store import Store
+from agentloop.store import Store, joining
 from agentloop.store.files import Files, connect
 from agentloop.store.labels import Place, candidate_hash, read_labels, say
 from agentloop.store.rounds import rounds
@@ -172,6 +172,20 @@ def test_any_order_and_any_grouping_come_to_the_same_rows(
     for group in groups:
         joined(folder, *group)
     assert content(folder / "out.duckdb") == expected
+
+
+def test_windows_and_checkpoints_change_nothing(
+    parts: tuple[Path, list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, stores = parts
+    merge(tmp_path / "one.duckdb", stores, recipes=[tiny(folder)])
+    monkeypatch.setattr(joining, "WINDOW", 4)
+    monkeypatch.setattr(joining, "ROWS", 5)
+    monkeypatch.setattr(joining, "FETCHED", 3)
+    merge(tmp_path / "many.duckdb", stores, recipes=[tiny(folder)])
+    assert content(tmp_path / "many.duckdb") == content(tmp_path / "one.duckdb")
+    times = rows(tmp_path / "many.duckdb", "SELECT time FROM verdicts ORDER BY rowid")
+    assert times == sorted(times)
 
 
 def test_a_merge_of_merges_is_the_same(parts: tuple[Path, list[Path]], tmp_path: Path) -> None:

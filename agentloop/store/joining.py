@@ -70,9 +70,9 @@ _EVERY = (
     "FROM s{source}.verdicts t JOIN temp.numbers n ON n.source = {source} AND n.run = t.run "
     "AND n.theirs = t.grading"
 )
-_SPANS = f"""
-SELECT h.run, (h.place // {WINDOW})::INTEGER, min(t.rowid), max(t.rowid) FROM s{{source}}.{{table}} t
-JOIN temp.homes h ON h.run = t.run AND h.item = t.item AND h.source = {{source}} GROUP BY ALL
+_SPANS = """
+SELECT h.run, (h.place // {window})::INTEGER, min(t.rowid), max(t.rowid) FROM s{source}.{table} t
+JOIN temp.homes h ON h.run = t.run AND h.item = t.item AND h.source = {source} GROUP BY ALL
 """
 _FROM_SPAN = """
 FROM (SELECT * FROM s{source}.{table} WHERE rowid BETWEEN {low} AND {high}) t
@@ -80,7 +80,7 @@ JOIN temp.here h ON h.item = t.item AND h.source = {source} AND t.run = $run{own
 """
 _HERE = (
     "CREATE OR REPLACE TEMP TABLE here AS SELECT * FROM temp.homes WHERE run = $run "
-    f"AND place // {WINDOW} = $window"
+    "AND place // $size = $window"
 )
 _ENDINGS = "CREATE OR REPLACE TEMP TABLE endings AS SELECT * FROM store.verdicts LIMIT 0"
 _ENDING = """
@@ -309,7 +309,7 @@ class Joining:
         """Find out where in each store the rows lie that belong to a window."""
         for source in self._sources:
             for table in OF_ITEMS:
-                sql = _SPANS.format(source=source, table=table)
+                sql = _SPANS.format(source=source, table=table, window=WINDOW)
                 for run, window, low, high in self._connection.execute(sql).fetchall():
                     spans = self._spans.setdefault((run, window), [])
                     spans.append((source, table, low, high))
@@ -317,7 +317,7 @@ class Joining:
     def bring(self, run: str, window: int) -> Iterator[Good]:
         """Bring the items of a window, without their verdicts; yield the good ones, as settled."""
         connection, values = self._connection, {"run": run}
-        connection.execute(_HERE, {**values, "window": window})
+        connection.execute(_HERE, {**values, "window": window, "size": WINDOW})
         connection.execute(_ENDINGS)
         first = {t: one(connection, _FIRST.format(t)) for t in ("items", "attempts")}
         for source, table, low, high in self._spans[run, window]:
