@@ -352,7 +352,7 @@ class _Door:
             item=good.item,
             messages=good.messages,
             text=told_text(candidate, good.candidate, good.seed) if candidate else "",
-            real=depth_of(good.seed, {}) == 1,
+            real=good.depth == 1 or depth_of(good.seed, {}) == 1,
             inputs=good.inputs,
         )
         verdict, _ = self._admission.admit(applicant, GOOD)

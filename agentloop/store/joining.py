@@ -92,7 +92,7 @@ INSERT INTO temp.endings BY NAME SELECT t.* REPLACE (
     AND o.opening = t.opening AND o.grading = 0
 """
 _GOOD = """
-SELECT e.item, e.opening, i.seed, i.inputs, a.candidate, a.messages
+SELECT e.item, e.opening, i.depth, i.seed, i.inputs, a.candidate, a.messages
 FROM temp.endings e JOIN temp.here h ON h.item = e.item AND h.opening = e.opening
 JOIN (SELECT * FROM store.items WHERE rowid >= {items}) i ON i.run = e.run AND i.item = e.item
 JOIN (SELECT * FROM store.attempts WHERE rowid >= {attempts}) a
@@ -182,6 +182,8 @@ class Good(NamedTuple):
 
     item: str
     opening: int
+    depth: int
+    """Generations away from what people wrote; 0 where its store does not tell."""
     seed: Json
     inputs: Json
     candidate: Json
@@ -331,8 +333,8 @@ class Joining:
                 self._write(sql, values)
         cursor = connection.execute(_GOOD.format(**first))
         while rows := cursor.fetchmany(FETCHED):
-            for item, opening, *told in rows:
-                yield Good(item, opening, *map(json.loads, told))
+            for item, opening, depth, *told in rows:
+                yield Good(item, opening, depth or 0, *map(json.loads, told))
 
     def settle(self, refusals: Sequence[Refusal]) -> None:
         """Write the verdicts of the window that was brought last."""
