@@ -23,6 +23,7 @@ from agentloop.shards import Shard
 
 PREFIX = "AGENTLOOP_"
 FILE = "agentloop.toml"
+MOST = 1024  # workers
 NOT_SETTINGS = frozenset(
     {"AGENTLOOP_CACHE_DIR", "AGENTLOOP_SERVE_KEY", "AGENTLOOP_CONFIG", "AGENTLOOP_SHARED"}
 )
@@ -157,8 +158,13 @@ class Settings(BaseModel):
     max_rounds: int | None = Field(default=None, ge=0, le=20)
     """Revisions of one item; the recipe's own number unless it is said."""
     concurrency: int | None = Field(default=None, ge=1)
-    workers: int = Field(default=1, ge=1, le=256)
-    """Processes that items are walked in; with one, in the process that drives the run."""
+    workers: int | Literal["auto"] | None = None
+    """Processes that items are walked in: one, the one that drives the run, unless it is said; on Ray,
+    and with `auto`, as many as there are processors."""
+    engine: Literal["local", "ray"] = "local"
+    """Where items are walked: on this machine, or in actors of a Ray cluster."""
+    ray_address: str | None = Field(default=None, min_length=1)
+    """A Ray cluster that runs already: HOST:PORT, or `auto`; else one of its own is started here."""
     seed: int = 0
     shard: str = ""
     """The part of the seeds that a run is for, as `2/4`; targets and budget are this part's."""
@@ -189,6 +195,15 @@ class Settings(BaseModel):
         if not isinstance(named, Iterable):
             raise ValueError("must be models, divided by commas")
         return tuple(_checked_model(model) for model in named)
+
+    @field_validator("workers", mode="before")
+    @classmethod
+    def _workers(cls, value: object) -> object:
+        if value is None or value == "auto":
+            return value
+        if isinstance(value, int | str) and str(value).isdecimal() and 1 <= int(value) <= MOST:
+            return int(value)
+        raise ValueError(f"must be auto, or a number from 1 to {MOST}")
 
     @field_validator("audit", "canaries", mode="before")
     @classmethod

@@ -84,6 +84,11 @@ def known() -> list[str]:
     return sorted({*_listed(Path(LISTING)), *packaged()})
 
 
+def words_of(ref: str) -> str:
+    """Return a recipe's file and attribute where `./langgraph.json` lists it; else what was said."""
+    return _listed(Path(LISTING)).get(ref, ref)
+
+
 def _listed(listing: Path) -> dict[str, str]:
     """Read the graphs of a `langgraph.json`; none when there is no such file."""
     try:

@@ -27,7 +27,7 @@ PACKAGES = ("langgraph", "litellm", "duckdb", "pydantic")
 TOLD = {
     "accept", "items", "per_seed", "max_rounds", "concurrency", "budget_usd", "max_seconds",
     "audit", "canaries", "novelty", "on_collapse", "reference", "decontaminate", "novel_to",
-    "workers", "shard", "real_share", "quota",
+    "workers", "engine", "shard", "real_share", "quota",
 }  # fmt: skip
 """Settings that are no part of a run's identity, kept with each session."""
 

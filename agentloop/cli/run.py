@@ -89,7 +89,9 @@ _how = _options(
         "--max-rounds", type=int, metavar="R", help="revisions of one item  [the recipe's]"
     ),
     click.option("--concurrency", type=int, metavar="K", help="items in flight  [16; local: 2]"),
-    click.option("--workers", type=int, metavar="N", help="processes that share the work  [1]"),
+    click.option("--workers", metavar="N", help="processes that share the work, or auto  [1]"),
+    click.option("--engine", metavar="NAME", help="local or ray  [local]"),
+    click.option("--ray-address", metavar="ADDR", help="a Ray cluster that runs: HOST:PORT, auto"),
     click.option("--budget-usd", type=float, metavar="USD", help="spend no more than this"),
     click.option("--max-seconds", type=float, metavar="S", help="stop after so many seconds"),
     click.option(

@@ -17,6 +17,7 @@ Enters: a plan. Leaves: an engine. Refuses to know: seeds, the store, admission,
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -91,11 +92,22 @@ def items_at_once(calls: int) -> int:
     return calls if calls <= FEW else calls + min(calls // 2, AHEAD)
 
 
+def processors() -> int:
+    """Return how many processors this process may use."""
+    own = getattr(os, "sched_getaffinity", None)
+    return len(own(0)) if own else os.cpu_count() or 1
+
+
 def engine_for(plan: Plan) -> Engine:
     """Return the engine that a plan asks for. Raises SettingsError for what no worker can be given."""
     from agentloop.engines.inside import Inside
 
-    if plan.settings.workers == 1:
+    if plan.settings.engine == "ray":
+        from agentloop.engines.cluster import Cluster
+
+        return Cluster(plan)
+    workers = plan.settings.workers or 1
+    if workers == 1 or (workers == "auto" and processors() == 1):
         return Inside(plan)
     from agentloop.engines.processes import Processes
 

@@ -6,6 +6,9 @@ know: seeds, the store, processes.
 A recipe is named, and found again there; one that is an object travels by reference, and so do Model
 objects' classes. What stands in the script that was started cannot: it would have to run again. Model
 objects and what recipes' functions remember are copied: each process has a state of its own.
+
+To another machine a recipe's file, its prompts and the rubric travel too (`luggage`); what else it reads
+must be there. Wherever it is opened, a workshop that differs from the driver's is refused.
 """
 
 from __future__ import annotations
@@ -13,11 +16,12 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
 from agentloop.config import Settings
+from agentloop.engines.luggage import Luggage
 from agentloop.errors import IdentityError, SettingsError
 from agentloop.models.embedded import Address
 from agentloop.models.limits import Limits
@@ -37,6 +41,8 @@ class Parcel:
     settings: bytes
     judged: Judged
     identity: Json
+    luggage: Luggage | None = None
+    """Where the files of this machine are not at hand."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,8 @@ class Orders:
     """Whether money must be set aside."""
     served: Mapping[str, Address]
     """Where embedded models run already, by name."""
+    keys: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What endpoints know the user by, for a machine whose environment lacks it."""
 
 
 def limits_of(shop: Workshop) -> dict[str, Limits]:
@@ -71,7 +79,7 @@ def limits_of(shop: Workshop) -> dict[str, Limits]:
     return dict(found.values())
 
 
-def pack(plan: Plan) -> Parcel:
+def pack(plan: Plan, luggage: Luggage | None = None) -> Parcel:
     """Return the parcel of a plan. Raises SettingsError for an object that cannot be sent."""
     named = plan.found.file.is_file()
     if not named and not plan.found.compiled:
@@ -90,13 +98,19 @@ def pack(plan: Plan) -> Parcel:
         ),
         judged=plan.judged,
         identity=plan.identity,
+        luggage=luggage,
     )
 
 
 def unpack(parcel: Parcel) -> Workshop:
     """Open a workshop. Raises UserError; IdentityError where it is not the one that was packed."""
     settings: Settings = _opened(parcel.settings, "a Model object")
-    found: FoundRecipe = find_recipe(_opened(parcel.recipe, "the recipe"))
+    recipe = _opened(parcel.recipe, "the recipe")
+    if parcel.luggage is not None:
+        home = parcel.luggage.laid_out()
+        recipe = parcel.luggage.recipe_in(home) or recipe
+        settings = settings.model_copy(update=parcel.luggage.settings_in(home))
+    found: FoundRecipe = find_recipe(recipe)
     shop = equip(found, settings, parcel.judged)
     if listed := differing(parcel.identity, shop.identity):
         raise IdentityError(

@@ -1,4 +1,6 @@
-"""The engine of several processes on this machine: one drives, the others walk.
+"""The engine of several processes: one drives, the others walk.
+
+They run on this machine; `cluster` puts them elsewhere, and leaves all else to what stands here.
 
 Enters: tasks. Leaves: what became of them, from workers that are started anew when they die. Refuses to
 know: how an item is walked, which items there are.
@@ -19,13 +21,14 @@ import asyncio
 import contextlib
 import itertools
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
-from agentloop.engines import Driver, Task, Walked, items_at_once
+from agentloop.engines import Driver, Task, Walked, items_at_once, processors
 from agentloop.engines.hand import Hand
-from agentloop.engines.parcel import Orders, Place, limits_of, pack
+from agentloop.engines.parcel import Orders, Parcel, Place, limits_of, pack
 from agentloop.engines.till import Permits, Till
 from agentloop.engines.wire import Message
 from agentloop.errors import AgentloopError, WorkerError
@@ -82,11 +85,10 @@ class Processes:
     def __init__(self, plan: Plan):
         """Pack what workers need. Raises SettingsError for what cannot be sent to them."""
         self._plan = plan
-        self._parcel = pack(plan)
+        self._parcel = self._packed()
         self._limits = limits_of(plan)
         self._most = min(limits.concurrency for limits in self._limits.values())
-        count = min(plan.settings.workers, self._most)
-        self._benches = [Bench(Place(number, count)) for number in range(count)]
+        self._benches: list[Bench] = []
         self._jobs: dict[str, Job] = {}
         self._waiting: deque[Job] = deque()
         self._pages: list[tuple[Bench, int | None, str, Page]] = []
@@ -98,7 +100,7 @@ class Processes:
         self._closing = False
         self._deaths = 0
         """Workers that died since an item last came home."""
-        self._most_deaths = GUILTY * (count + 1)
+        self._most_deaths = 0
         """As many as an item in each worker's hands is given up for, and one more beside them."""
         self._error: AgentloopError | None = None
         """Why nothing can be walked any more."""
@@ -113,30 +115,54 @@ class Processes:
     async def start(self, driver: Driver) -> None:
         """Start the workers. Raises UserError where one of them cannot."""
         self._driver = driver
-        if len(self._benches) < self._plan.settings.workers:
+        wanted = self._wanted()
+        count = min(wanted, self._most)
+        if count < wanted:
             driver.note(
-                f"workers: {len(self._benches)} and no more, for each needs a call of its own, and an "
+                f"workers: {count} and no more, for each needs a call of its own, and an "
                 f"endpoint bears {self._most} at once"
             )
+        self._benches = [Bench(Place(number, count)) for number in range(count)]
+        self._most_deaths = GUILTY * (count + 1)
         for role, limits in self._limits.items():
             if limits.rate != UNLIMITED:
                 self._permits[role] = Permits(limits.rate)
             if isinstance(limits.model, EmbeddedModel):
                 self._served[limits.model.name] = await limits.model.serve()
-        started = [asyncio.create_task(self._fill(bench)) for bench in self._benches]
+        started = {asyncio.create_task(self._fill(bench)): bench for bench in self._benches}
         try:
-            await asyncio.gather(*started)
-        finally:
+            await self._assembled(started)
+        except BaseException:
             for task in started:
                 task.cancel()
             await asyncio.gather(*started, return_exceptions=True)
+            raise
+
+    def _packed(self) -> Parcel:
+        """Return what every worker is given."""
+        return pack(self._plan)
+
+    def _wanted(self) -> int:
+        """Return how many workers there should be, as far as processors go."""
+        said = self._plan.settings.workers
+        return processors() if said == "auto" else said or 1
+
+    async def _assembled(self, started: Mapping[asyncio.Task[None], Bench]) -> None:
+        """Wait until there are workers enough to begin with. Raises UserError."""
+        await asyncio.gather(*started)
+
+    def _hire(
+        self, orders: Orders, received: Callable[[Message], None], gone: Callable[[], None]
+    ) -> Hand:
+        """Return a worker that is still to be started."""
+        return Hand(orders, received, gone)
 
     async def _fill(self, bench: Bench) -> None:
         """Start a worker for a place."""
         bench.told.clear()
         budget = self._driver.budget
         orders = Orders(self._parcel, bench.place, budget is not None, self._served)
-        hand = Hand(orders, partial(self._take, bench), partial(self._lost, bench))
+        hand = self._hire(orders, partial(self._take, bench), partial(self._lost, bench))
         bench.till = Till(budget, self._permits, hand.send)
         try:
             await hand.start()
@@ -288,16 +314,25 @@ class Processes:
 
     def _lost(self, bench: Bench) -> None:
         if not self._closing:
-            repair = asyncio.create_task(self._mend(bench))
-            self._repairs.add(repair)
-            repair.add_done_callback(self._repairs.discard)
+            self._in_the_background(self._mend(bench))
+
+    def _in_the_background(self, repair: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(repair)
+        self._repairs.add(task)
+        task.add_done_callback(self._repairs.discard)
 
     async def _mend(self, bench: Bench) -> None:
         """Have the items of a worker that died go on, and fill its place."""
-        try:
+        with self._failing():
             await self._take_over(bench)
             if self._error is None:
                 await self._refill(bench)
+
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Have what is raised end all that is on its way."""
+        try:
+            yield
         except AgentloopError as error:
             self._fail(error)
         except Exception as error:
@@ -334,13 +369,17 @@ class Processes:
         try:
             await self._fill(bench)
         except Exception as error:
-            self._benches.remove(bench)
-            if not self._benches:
-                raise
-            self._driver.note(
-                f"worker {bench.place.number + 1} stays away, and what is left of them goes on: {error}"
-            )
-            self._assign()
+            self._do_without(bench, error)
+
+    def _do_without(self, bench: Bench, error: Exception) -> None:
+        """Go on with the others. Raises the error where there are none."""
+        self._benches.remove(bench)
+        if not self._benches:
+            raise error
+        self._driver.note(
+            f"worker {bench.place.number + 1} stays away, and what is left of them goes on: {error}"
+        )
+        self._assign()
 
     def _blame(self, jobs: Sequence[Job], how: str) -> None:
         """Count a death for those that have seen most; give up what has seen too many."""

@@ -4,7 +4,7 @@ Enters: messages, any picklable tuples. Leaves: the same at the other end; the c
 to know: what they say. Both ends are this very program, so that pickle is safe between them.
 
 What is sent in one turn of the event loop travels as one frame: eight bytes that say how long it is,
-then a pickled list.
+then a pickled list. Between machines a frame's seal comes before the list, and is looked at first.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+from agentloop.engines.seal import SEAL, Seals, Stranger
+
 Message = tuple[Any, ...]
 """Its first part names its kind."""
 HEAD = struct.Struct(">Q")
@@ -26,9 +28,16 @@ CHUNK = 2**18  # bytes that are read at once
 class Wire(asyncio.Protocol):
     """One end of a connection."""
 
-    def __init__(self, received: Callable[[Message], None], lost: Callable[[], None]):
+    def __init__(
+        self,
+        received: Callable[[Message], None],
+        lost: Callable[[], None],
+        seals: Seals | None = None,
+    ):
         self._received = received
         self._lost = lost
+        self._seals = seals
+        self._sealed = SEAL if seals else 0
         self._transport: asyncio.Transport | None = None
         self._end: socket.socket | None = None
         self._in = bytearray()
@@ -36,12 +45,16 @@ class Wire(asyncio.Protocol):
 
     @classmethod
     async def over(
-        cls, end: socket.socket, received: Callable[[Message], None], lost: Callable[[], None]
+        cls,
+        end: socket.socket,
+        received: Callable[[Message], None],
+        lost: Callable[[], None],
+        seals: Seals | None = None,
     ) -> Wire:
-        """Return a wire over one end of a socket pair, which is its own from now on."""
+        """Return a wire over one end of a connection, which is its own from now on."""
         end.setblocking(False)
         loop = asyncio.get_running_loop()
-        _, wire = await loop.create_connection(lambda: cls(received, lost), sock=end)
+        _, wire = await loop.create_connection(lambda: cls(received, lost, seals), sock=end)
         wire._end = end
         return wire
 
@@ -56,13 +69,19 @@ class Wire(asyncio.Protocol):
         out, self._out = self._out, []
         if out and self._transport is not None and not self._transport.is_closing():
             data = pickle.dumps(out, pickle.HIGHEST_PROTOCOL)
-            self._transport.writelines([HEAD.pack(len(data)), data])
+            seal = self._seals.ours.of(data) if self._seals else b""
+            self._transport.writelines([HEAD.pack(len(seal) + len(data)), seal, data])
 
     def close(self) -> None:
         """End the connection, once what was sent is gone."""
         self.flush()
         if self._transport is not None:
             self._transport.close()
+
+    def cut(self) -> None:
+        """End the connection at once; what was under way is lost."""
+        if self._transport is not None:
+            self._transport.abort()
 
     def drain(self) -> None:
         """Take what has come and end the connection: who was there is gone, whoever else may hold it."""
@@ -72,7 +91,7 @@ class Wire(asyncio.Protocol):
             while data := self._rest():
                 self.data_received(data)
         finally:
-            self._transport.abort()
+            self.cut()
 
     def _rest(self) -> bytes:
         """Return more of what has come; nothing once there is no more, or the socket is closed."""
@@ -97,7 +116,19 @@ class Wire(asyncio.Protocol):
             if len(self._in) < HEAD.size + length:
                 return
             with memoryview(self._in) as view, view[HEAD.size : HEAD.size + length] as frame:
-                messages = pickle.loads(frame)  # noqa: S301  # from our own process
+                try:
+                    messages = self._opened(frame)
+                except Stranger:
+                    self.cut()
+                    return
             del self._in[: HEAD.size + length]
             for message in messages:
                 self._received(message)
+
+    def _opened(self, frame: memoryview) -> list[Message]:
+        """Return what a frame holds. Raises Stranger for one that nobody sealed."""
+        with frame[self._sealed :] as data:
+            if self._seals is not None:
+                self._seals.theirs.check(data, bytes(frame[: self._sealed]))
+            found: list[Message] = pickle.loads(data)  # noqa: S301  # from our own program
+            return found

@@ -10,7 +10,9 @@ Ctrl-C is the driver's: it winds up and tells its workers what to leave.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
+import logging
 import os
 import pickle
 import signal
@@ -26,6 +28,7 @@ from agentloop.collecting import seldom_collecting
 from agentloop.engines import Task
 from agentloop.engines.parcel import Orders, limits_of, unpack
 from agentloop.engines.remote import LeasedPace, Permit, Questions, RemoteBank, RemoteJournal
+from agentloop.engines.seal import Seals
 from agentloop.engines.walk import Walker
 from agentloop.engines.wire import Message, Wire
 from agentloop.errors import AgentloopError
@@ -43,6 +46,8 @@ class Worker:
     def __init__(self, wire: Wire, orders: Orders):
         """Open a workshop. Raises UserError."""
         self._wire = wire
+        for variable, key in orders.keys.items():
+            os.environ.setdefault(variable, key)
         shop = unpack(orders.parcel)
         self._questions = Questions(wire)
         self._journal = RemoteJournal(orders.parcel.run, self._questions)
@@ -187,12 +192,29 @@ class Post:
             self.orders.set_result(None)
 
 
-async def serve(end: socket.socket) -> int:
+class Home(logging.Handler):
+    """Sends warnings home, from a machine whose logs nobody reads."""
+
+    def __init__(self, wire: Wire):
+        super().__init__(logging.WARNING)
+        self._wire = wire
+        self._loop = asyncio.get_running_loop()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Send one line, from whatever thread it comes."""
+        text = f"{record.name}: {record.getMessage()}"
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            self._loop.call_soon_threadsafe(self._wire.send, "note", text)
+
+
+async def serve(end: socket.socket, seals: Seals | None = None) -> int:
     """Walk what comes until the other end has had enough; return the process's exit code."""
     from langsmith import tracing_context
 
     post = Post()
-    wire = await Wire.over(end, post.received, post.lost)
+    wire = await Wire.over(end, post.received, post.lost, seals)
+    if seals is not None:
+        logging.getLogger().addHandler(Home(wire))
     orders = await post.orders
     if orders is None:
         return 1

@@ -22,13 +22,19 @@ from tests.engines import acting
 from tests.engines.acting import SMALL, Gathering, cast, items_of, recipe_in, seeds, silent_after
 from tests.models.asking import nobody
 
-ENGINES = {"inside": {"workers": 1}, "processes": {"workers": 2}}
+ENGINES: dict[str, dict[str, Any]] = {
+    "inside": {"workers": 1},
+    "processes": {"workers": 2},
+    "ray": {"workers": 2, "engine": "ray"},
+}
 WIDE = 6
 
 
-@pytest.fixture(params=ENGINES)
+@pytest.fixture(params=["inside", "processes", pytest.param("ray", marks=pytest.mark.ray)])
 def engine(request: pytest.FixtureRequest) -> dict[str, Any]:
     """The settings that choose an engine."""
+    if request.param == "ray":
+        request.getfixturevalue("ray_address")
     return ENGINES[request.param]
 
 
