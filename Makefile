@@ -29,7 +29,7 @@ $(VENV)/.local: $(BIN)/python pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 	@echo "installing agentloop and its test tools (once)"
-	@$(PIP) install --constraint constraints.txt --editable '.[dedup,language,local,maths,view]' --group dev 2>&1 | $(TELL)
+	@$(PIP) install --constraint constraints.txt --editable '.[dedup,language,local,maths,ray,view]' --group dev 2>&1 | $(TELL)
 	@touch $@
 
 demo: $(VENV)/.local  ## the main job on the embedded model, over real passages

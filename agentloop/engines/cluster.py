@@ -33,7 +33,7 @@ from agentloop.engines.parcel import Orders, Parcel, pack
 from agentloop.engines.processes import Bench, Processes
 from agentloop.engines.seal import Seals, Stranger, fresh, shake
 from agentloop.engines.wire import Message, Wire
-from agentloop.errors import SettingsError, WorkerError
+from agentloop.errors import SettingsError, WorkerError, boundary
 from agentloop.models.choose import OPENAI_COMPATIBLE, Provider
 from agentloop.models.embedded import EmbeddedModel
 from agentloop.plan import Plan
@@ -47,10 +47,7 @@ QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else a FutureWarning
 }
-OURS = {
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # listens on loopback alone, as there
-    "RAY_AUTH_MODE": "token",
-}
+OURS = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # listens on loopback alone, as there
 
 
 class ActorHand(Hand):
@@ -306,24 +303,48 @@ def started_here(processors: int) -> Iterator[None]:
                 log_to_driver=False,
                 configure_logging=False,
             )
-        try:
-            yield
-        finally:
-            ray.shutdown()
+        with _silent():
+            try:
+                yield
+            finally:
+                ray.shutdown()
 
 
 @contextlib.contextmanager
 def _joined(address: str) -> Iterator[None]:
     """Be connected to a cluster that runs already. Raises WorkerError."""
+    _knock(address)
     with _environment(QUIET):
         import ray
 
         with _own_signals(), _said_by(f"`--ray-address {address}`"):
             ray.init(address, log_to_driver=False, configure_logging=False)
-        try:
-            yield
-        finally:
-            ray.shutdown()
+        with _silent():
+            try:
+                yield
+            finally:
+                ray.shutdown()
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Keep Ray from saying on stdout, where our data goes, that a worker has died."""
+    from ray._private import worker
+
+    usual = getattr(worker, "print_to_stdstream", None)  # there is no setting for it
+    worker.print_to_stdstream = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = usual
+
+
+def _knock(address: str) -> None:
+    """Raise WorkerError where nobody listens: Ray itself tries for minutes."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal():
+        with boundary(WorkerError, f"no Ray cluster answers at `{address}`", OSError):
+            socket.create_connection((host.strip("[]"), int(port)), SOON).close()
 
 
 @contextlib.contextmanager
@@ -335,7 +356,7 @@ def _said_by(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # whatever it raises
-        said = " ".join(str(error).split()) or type(error).__name__
+        said = " ".join(str(error).split())[:300] or type(error).__name__
         raise WorkerError(f"{what}: {said}") from error
     finally:
         log.setLevel(before)
@@ -349,14 +370,15 @@ def _ours() -> dict[str, str]:
 
 @contextlib.contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables that are not set, for a while."""
-    added = [name for name in values if name not in os.environ]
-    os.environ.update({name: values[name] for name in added})
+    """Set variables that are not set, for a while; what Ray sets besides goes with them."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("RAY_")}
+    os.environ.update({**values, **before})
     try:
         yield
     finally:
-        for name in added:
-            os.environ.pop(name, None)
+        for name in [name for name in os.environ if name.startswith("RAY_")]:
+            del os.environ[name]
+        os.environ.update(before)
 
 
 @contextlib.contextmanager

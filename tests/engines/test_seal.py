@@ -131,7 +131,7 @@ def test_what_was_meddled_with_is_never_opened(meddle: Meddle, arrives: list[int
 
 
 def test_seals_are_of_both_directions() -> None:
-    here, there = met(*[fresh()] * 2)
+    here, _ = met(*[fresh()] * 2)
     assert isinstance(here, Seals)
     frame = memoryview(b"something")
     with pytest.raises(Stranger):

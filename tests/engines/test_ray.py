@@ -1,0 +1,327 @@
+"""Actors of a Ray cluster: they die and are replaced, run where nothing of the driver's folder is,
+and nothing is left of them. What every engine keeps is tested in `test_contract`, over Ray too."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import agentloop as al
+from agentloop.engines.cluster import SMALL
+from agentloop.errors import IdentityError, SettingsError, WorkerError
+from agentloop.records import Event
+from agentloop.store import Store
+from agentloop.store.files import connect
+from tests.builders import GRAPH, agent, command, environment, python, serving, write_graph
+from tests.endpoint import completion
+from tests.engines import acting
+from tests.engines.acting import said, seeds
+from tests.engines.test_processes import DEADLY, IN_A_WORKER, ONCE, notes
+from tests.faults import work
+from tests.faults.server import FaultyEndpoint
+from tests.models.asking import nobody
+from tests.models.test_embedded import ends
+
+pytestmark = pytest.mark.ray
+WIDE = 6
+
+
+def play(recipe: Any, folder: Path, **settings: Any) -> al.Run:
+    given = {"store": folder / "qa.duckdb", "seeds": seeds(12), "engine": "ray", "workers": 2}
+    return al.run(recipe, **{**given, "concurrency": WIDE, **settings})
+
+
+def processes(words: bytes) -> set[int]:
+    """Return the processes whose command line has these words in it."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if entry.name.isdigit() and words in (entry / "cmdline").read_bytes():
+                found.add(int(entry.name))
+    return found
+
+
+def seats() -> set[int]:
+    """Return the actors that hold a worker."""
+    return processes(b"ray::Seat")
+
+
+@pytest.fixture
+def two_nodes(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Two machines, as it were, each with a folder of its own; yields what a driver there knows."""
+    ours = {name: value for name, value in environment().items() if not name.startswith("RAY_")}
+    known = ours | {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": 64 * "7"}
+    known["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
+    address = f"127.0.0.2:{free_port()}"
+    head = ["--head", "--port", address.partition(":")[2], "--include-dashboard", "false"]
+    started = []
+    try:
+        for number, more in ((2, head), (3, ["--address", address])):
+            folder = tmp_path / f"node {number}"
+            folder.mkdir()
+            started.append(node(folder, known, "--node-ip-address", f"127.0.0.{number}", *more))
+        yield known | {"RAY_ADDRESS": address}
+    finally:
+        for process in reversed(started):
+            process.terminate()
+            process.communicate(timeout=60)
+
+
+def free_port() -> int:
+    """Return a port that nobody listens at, above those that Ray keeps for its workers."""
+    with socket.create_server(("127.0.0.2", 0)) as found:
+        return int(found.getsockname()[1])
+
+
+def node(folder: Path, known: dict[str, str], *more: str) -> subprocess.Popen[str]:
+    """Start Ray in a folder, and wait until it stands."""
+    line = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-cpus", "1"]
+    line += ["--object-store-memory", str(SMALL), "--disable-usage-stats", *more]
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        line, cwd=folder, env=known, stdout=pipe, stderr=subprocess.STDOUT, text=True
+    )
+    assert process.stdout is not None
+    said = []
+    for told in process.stdout:
+        said.append(told)
+        if "--block" in told:
+            return process
+    process.communicate()
+    raise AssertionError("".join(said))
+
+
+class Deadly(FaultyEndpoint):
+    """Kills one actor after so many answers."""
+
+    def __init__(self, answers: int):
+        super().__init__(self._said, latency=0.01)
+        self.seats: set[int] = set()
+        """The actors that there were then."""
+        self.usd = 0.0
+        """What all that was said may have cost."""
+        self._left = iter(range(answers))
+
+    def _said(self, body: work.Json) -> work.Json | None:
+        good = work.say(body)
+        usage = completion(body, json.dumps(good))["usage"]
+        self.usd += (usage["prompt_tokens"] + 4 * usage["completion_tokens"]) / 1e6
+        return good
+
+    def _take_aim(self, answers: int) -> None:
+        super()._take_aim(answers)
+        if answers and next(self._left, None) is None and not self.seats:
+            self.seats = seats()
+            os.kill(min(self.seats), signal.SIGKILL)
+
+
+PRICED = """
+[roles.{role}]
+timeout = 30.0
+max_tokens = 100
+"""
+PRICES = '[prices."openai/x"]\ninput = 1.0\noutput = 4.0\n'
+
+
+class TestDeath:
+    def test_an_actor_and_then_the_driver_are_killed(
+        self, tmp_path: Path, ray_address: str
+    ) -> None:
+        """Of 2,000 items each is settled once; only what was in flight is paid twice."""
+        items, wide, budget = 2000, 32, 2.0
+        work.prepare(tmp_path, items)
+        roles = "".join(PRICED.format(role=r) for r in ("generator", "critic", "reviser"))
+        (tmp_path / "settings.toml").write_text(roles + PRICES)
+        more = ["--engine", "ray", "--ray-address", ray_address, "--workers", "2"]
+        more += ["--concurrency", str(wide), "--budget-usd", str(budget)]
+        with Deadly(1000) as server:
+            server.begin()
+            process = work.start(tmp_path, server.url, *more)
+            server.kill(process.pid, 2500, held=wide)
+            code, _, _ = work.ended(process)
+            assert (code, len(server.seats)) == (-signal.SIGKILL, 2)
+            assert all(ends(pid) for pid in server.seats)
+            server.begin()
+            code, out, err = work.ended(work.start(tmp_path, server.url, *more))
+        assert (code, err) == (0, ""), out
+        answered = Counter(e.call for e in server.exchanges if e.answered)
+        (killed,) = server.kills
+        assert (
+            answered.total() - len(answered) <= wide // 2
+        )  # the driver left none that was answered
+        assert len(killed.waiting) <= wide
+        counts = json.loads(out)
+        assert server.usd <= counts["cost_usd"] + counts["unsettled_usd"] + 1e-9 <= budget
+        assert counts["calls"] == len(answered)
+        with connect(tmp_path / work.STORE, write=False) as connection:
+            found = connection.execute("SELECT count(*), count(DISTINCT item) FROM verdicts")
+            assert found.fetchall() == [(items, items)]
+
+    def test_its_end_is_told_in_words_and_others_go_on(
+        self, tmp_path: Path, ray_address: str, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        capfd.readouterr()
+        heard: list[Event] = []
+        once = ONCE.replace("Path(__file__)", f"Path({str(tmp_path / 'my_graph.py')!r})")
+        recipe = str(write_graph(tmp_path, DEADLY + once))
+        model = al.ScriptedModel(acting.gladly)
+        run = play(recipe, tmp_path, model=model, progress=heard.append)
+        assert run.counts["accepted"] == 12
+        (note,) = notes(heard)
+        assert re.fullmatch(
+            r"worker \d was lost \(.+\): another takes its place, and what it had in hand \(\d+\) "
+            "goes on from the journal",
+            note,
+        )
+        assert capfd.readouterr() == ("", "")
+
+
+class TestElsewhere:
+    GRAPH = GRAPH.replace(
+        "recipe =",
+        """def at_home(candidate, seed):
+    from pathlib import Path
+    import os
+    Path("was here").write_text(str(os.getpid()))
+    missing = not Path(__file__).with_name("at home").exists()
+    return al.passed() if missing else al.fail("the driver's own folder was read")
+
+recipe =""",
+    ).replace('prompts="prompts")', 'prompts="prompts", checks=(al.Check("at_home", at_home),))')
+
+    def test_nothing_assumes_a_shared_folder(
+        self, tmp_path: Path, two_nodes: dict[str, str]
+    ) -> None:
+        """Each node has a recipe of the same name that fails, and the driver a folder of its own."""
+        home = tmp_path / "home"
+        home.mkdir()
+        work.prepare(home, 20)
+        (home / "my_graph.py").write_text(self.GRAPH)
+        (home / "at home").touch()
+        for folder in tmp_path.glob("node *"):
+            write_graph(folder, "raise RuntimeError('not this one')")
+        with FaultyEndpoint(work.say) as server:
+            line = [sys.executable, "-m", "agentloop", *work.line(server.url, "--engine", "ray")]
+            done = subprocess.run(
+                line, cwd=home, env=two_nodes, capture_output=True, text=True, timeout=300
+            )
+        assert (done.returncode, done.stderr) == (0, "")
+        counts = json.loads(done.stdout)
+        assert (counts["accepted"], counts["failed"]) == (20, 0), counts
+        assert [f.name for f in tmp_path.glob("*/was here")] == 2 * ["was here"]
+
+    def test_a_worker_with_other_prompts_refuses(self, tmp_path: Path, ray_address: str) -> None:
+        edit = (
+            "    from pathlib import Path\n"
+            "    critique = Path(__file__).parent / 'prompts' / 'critique.md'\n"
+            "    critique.write_text('CRITIQUE {{ fence }}')\n"
+        )
+        recipe = write_graph(tmp_path, GRAPH + IN_A_WORKER + edit)
+        with pytest.raises(IdentityError, match=r"another `prompts\.critique`"):
+            play(str(recipe), tmp_path, model=al.ScriptedModel(said))
+        assert not (tmp_path / "qa.duckdb").exists()
+
+    def test_items_end_as_in_one_process(self, tmp_path: Path, ray_address: str) -> None:
+        """A scripted model that is copied into the actors, on data without twins."""
+        recipe = str(acting.recipe_in(tmp_path))
+        settings: dict[str, Any] = {"model": al.ScriptedModel(said), "seeds": seeds(60)}
+        run = play(recipe, tmp_path, **settings)
+        here = al.run(recipe, store=tmp_path / "here.duckdb", concurrency=WIDE, **settings)
+        assert acting.items_of(run) == acting.items_of(here)
+        assert run.counts["accepted"] == here.counts["accepted"] > 0
+
+    def test_keys_come_along_and_warnings_come_home(
+        self, tmp_path: Path, ray_address: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-driver")
+        warn = "    import logging\n    logging.getLogger('mine').warning('mind %s', 'the gap')\n"
+        heard: list[Event] = []
+        with serving(agent()) as server:
+            recipe = write_graph(tmp_path, GRAPH + IN_A_WORKER + warn)
+            play(
+                str(recipe),
+                tmp_path,
+                model="openai/x",
+                base_url=server.url,
+                client="direct",
+                progress=heard.append,
+            )
+            sent = {headers["Authorization"] for headers in server.headers}
+        assert sent == {"Bearer sk-of-the-driver"}
+        assert notes(heard) == ["mine: mind the gap"]
+        assert b"sk-of-the-driver" not in (tmp_path / "qa.duckdb").read_bytes()
+
+
+class TestEnd:
+    def test_a_cluster_of_its_own_ends_with_the_run(self, tmp_path: Path) -> None:
+        """After Ctrl-C what is in flight ends; nothing of Ray is left, nor does it say a word."""
+        before = processes(b"raylet")
+        recipe, rows = write_graph(tmp_path), tmp_path / "seeds.jsonl"
+        rows.write_text("".join(json.dumps(seed) + "\n" for seed in seeds(500)))
+        line: list[str] = ["run", str(recipe), "--seeds", str(rows), "--store", "qa.duckdb"]
+        line += ["--model", "openai/x", "--client", "direct", "--concurrency", str(WIDE)]
+        line += ["--engine", "ray", "--workers", "2", "--progress", "plain", "--base-url"]
+        with serving(agent()) as server:
+            server.latency = 0.02
+            process = command(*line, server.url, cwd=tmp_path, start_new_session=True)
+            server.wait_for(20)
+            os.killpg(process.pid, signal.SIGINT)
+            code, _, err = work.ended(process)
+            counts = Store(tmp_path / "qa.duckdb").counts()
+            assert counts["requests"] == counts["calls"] == server.requests
+        assert code == 130, err
+        assert counts["calls"] == 2 * counts["accepted"] < 1000
+        assert "Traceback" not in err
+        assert "ray" not in err.replace("--engine ray", "").lower()
+        assert processes(b"raylet") <= before
+
+
+class TestRefusals:
+    def refused(self, folder: Path, *words: str, **settings: Any) -> None:
+        """Refuse to begin: one clear line, exit code 2, and no store."""
+        with pytest.raises((SettingsError, WorkerError)) as caught:
+            play(str(write_graph(folder)), folder, model=al.ScriptedModel(said), **settings)
+        text = str(caught.value)
+        assert caught.value.exit_code == 2
+        assert [word for word in words if word not in text] == []
+        assert "\n" not in text
+        assert not (folder / "qa.duckdb").exists()
+
+    def test_without_the_extra(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+        self.refused(tmp_path, "`--engine ray`", "pip install 'agentloop-data[ray]'")
+
+    def test_where_the_driver_is_no_part_of_the_cluster(self, tmp_path: Path) -> None:
+        self.refused(tmp_path, "ray://somewhere", "HOST:PORT", ray_address="ray://somewhere:10001")
+
+    def test_where_nobody_listens(self, tmp_path: Path) -> None:
+        with nobody() as url:
+            address = url.split("/")[2]
+            script = (
+                "import sys\n"
+                "from pathlib import Path\n"
+                "from tests.engines.test_ray import TestRefusals\n"
+                "words = 'no Ray cluster answers', sys.argv[1]\n"
+                "TestRefusals().refused(Path(sys.argv[2]), *words, ray_address=sys.argv[1])\n"
+            )
+            assert work.ended(python(script, address, tmp_path, cwd=os.getcwd())).code == 0
+
+    def test_ray_is_not_imported_unless_it_is_asked_for(self, tmp_path: Path) -> None:
+        script = (
+            "import sys\n"
+            "import agentloop.runner, agentloop.engines.cluster, agentloop.engines.processes\n"
+            "print([name for name in sys.modules if name.partition('.')[0] == 'ray'])\n"
+        )
+        assert work.ended(python(script, cwd=tmp_path)) == (0, "[]\n", "")
