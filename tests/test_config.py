@@ -78,6 +78,10 @@ class TestOrder:
         settings = load(AGENTLOOP_MAX_ROUNDS="0", AGENTLOOP_STORE="a.duckdb", AGENTLOOP_SEED="-1")
         assert (settings.max_rounds, settings.store, settings.seed) == (0, Path("a.duckdb"), -1)
 
+    def test_workers_are_a_number_or_auto(self) -> None:
+        assert load(AGENTLOOP_WORKERS="3").workers == load({"workers": 3}).workers == 3
+        assert load(AGENTLOOP_WORKERS="auto").workers == "auto"
+
     def test_paths_may_be_given_as_paths(self) -> None:
         assert load({"rubric": Path("r.yaml")}).rubric == "r.yaml"
 
@@ -140,6 +144,10 @@ class TestErrors:
             ({"client": "lite"}, ["`client`", "'litellm'", "`lite`"]),
             ({"progress": "fancy"}, ["`progress`", "'rich'"]),
             ({"run": ""}, ["`run`"]),
+            ({"workers": 0}, ["`workers`", "auto, or a number from 1 to 1024", "`0`"]),
+            ({"workers": "all"}, ["`workers`", "auto, or a number", "`all`"]),
+            ({"workers": True}, ["`workers`", "`True`"]),
+            ({"engine": "dask"}, ["`engine`", "'ray'", "`dask`"]),
             ({"roles": {"critic": {"temprature": 1}}}, ["did you mean `temperature`?"]),
             ({"roles": {"critic": {"temperature": -1}}}, ["`roles.critic.temperature`"]),
             ({"roles": {"critic": {"structured": "xml"}}}, ["`roles.critic.structured`"]),

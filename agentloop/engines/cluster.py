@@ -211,15 +211,16 @@ class Cluster(Processes):
 
     def _join_cluster(self) -> None:
         """Connect to Ray; where this process is connected already, that is not ours to end."""
-        import ray
-
-        own = not (self._address or ray.is_initialized())
+        there = "ray" in sys.modules and sys.modules["ray"].is_initialized()
+        own = not (self._address or there)
         if own:
             said = self._plan.settings.workers
             wanted = said if isinstance(said, int) else 1
             self._last.enter_context(started_here(max(wanted, processors())))
-        elif not ray.is_initialized():
+        elif not there:
             self._last.enter_context(_joined(self._address))
+        import ray  # its constants are read from the environment, which stands now
+
         self._keys = {} if own else _keys_of(self._plan)
         self._host = ray.util.get_node_ip_address()
         self._free = int(ray.available_resources().get("CPU", 0))
@@ -392,4 +393,5 @@ def _own_signals() -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if handler is not None:
+                signal.signal(number, handler)

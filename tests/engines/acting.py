@@ -50,6 +50,7 @@ recipe = al.Recipe(
 )
 graph = recipe.compile()
 """
+ACTORS = 4  # of the tests' cluster, at once: those of a run that has ended may still be going
 PRICE = Price(input=1000, output=4000)
 SMALL: dict[str, Any] = {
     "roles": {role: {"max_tokens": 40} for role in ("generator", "critic", "reviser")}

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-ACTORS = 4  # at once: those of a run that has just ended may still be going
+from tests.engines.acting import ACTORS
 
 
 @pytest.fixture(scope="session")

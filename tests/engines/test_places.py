@@ -62,9 +62,10 @@ class Stage:
         monkeypatch.setattr("agentloop.engines.processes.pack", lambda _: None)
         monkeypatch.setattr("agentloop.engines.processes.Hand", self._hand)
         limits = Limits(ScriptedModel([]), WIDE)
+        self.settings = SimpleNamespace(workers=WORKERS)
         plan: Any = SimpleNamespace(
             endpoints={"critic": SimpleNamespace(limits=limits)},
-            settings=SimpleNamespace(workers=WORKERS),
+            settings=self.settings,
             concurrency=WIDE,
         )
         self.engine = Processes(plan)
@@ -120,6 +121,19 @@ def test_items_run_ahead_of_calls_as_in_one_process(stage: Stage) -> None:
         assert sum(len(hand.walks) for hand in stage.hands) == items_at_once(WIDE) > WIDE
         for walk in walks:
             walk.cancel()
+
+    act(work)
+
+
+def test_there_are_as_many_as_processors_where_nobody_counts(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agentloop.engines.processes.processors", lambda: 3)
+    stage.settings.workers = "auto"
+
+    async def work() -> None:
+        await stage.begin(0)
+        assert [hand.number for hand in stage.hands] == [0, 1, 2]
 
     act(work)
 

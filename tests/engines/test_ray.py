@@ -19,15 +19,16 @@ from typing import Any
 import pytest
 
 import agentloop as al
-from agentloop.engines.cluster import SMALL
+from agentloop.engines.cluster import SMALL, ActorHand
 from agentloop.errors import IdentityError, SettingsError, WorkerError
+from agentloop.models.embedded import installed
 from agentloop.records import Event
 from agentloop.store import Store
 from agentloop.store.files import connect
 from tests.builders import GRAPH, agent, command, environment, python, serving, write_graph
 from tests.endpoint import completion
 from tests.engines import acting
-from tests.engines.acting import said, seeds
+from tests.engines.acting import ACTORS, said, seeds
 from tests.engines.test_processes import DEADLY, IN_A_WORKER, ONCE, notes
 from tests.faults import work
 from tests.faults.server import FaultyEndpoint
@@ -188,6 +189,78 @@ class TestDeath:
         assert capfd.readouterr() == ("", "")
 
 
+class TestRoom:
+    """The cluster of the tests has room for so many actors."""
+
+    def test_those_who_find_room_begin(
+        self, tmp_path: Path, ray_address: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("agentloop.engines.cluster.SOON", 0.5)
+        heard: list[Event] = []
+        with taken(ACTORS - 1):
+            model = al.ScriptedModel(acting.gladly)
+            run = play(str(write_graph(tmp_path)), tmp_path, model=model, progress=heard.append)
+        assert run.counts["accepted"] == 12
+        said_so = "workers: 1 of 2 for now; others join when the cluster has a processor for them"
+        assert said_so in notes(heard)
+
+    def test_where_there_is_none_it_waits(
+        self, tmp_path: Path, ray_address: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("agentloop.engines.cluster.SOON", 0.5)
+
+        def leave(event: Event) -> None:
+            if "no processor free" in event.data.get("text", ""):
+                left.close()
+
+        with contextlib.ExitStack() as left:
+            left.enter_context(taken(ACTORS))
+            model = al.ScriptedModel(acting.gladly)
+            run = play(str(write_graph(tmp_path)), tmp_path, model=model, progress=leave)
+        assert run.counts["accepted"] == 12
+
+    def test_as_many_as_there_are_processors_free(
+        self, tmp_path: Path, ray_address: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """`auto`, and where nothing is said; each note is of another worker."""
+        hired: list[int] = []
+        start = ActorHand.start
+
+        async def note(hand: ActorHand) -> None:
+            hired.append(hand.number)
+            await start(hand)
+
+        monkeypatch.setattr(ActorHand, "start", note)
+        with taken(ACTORS - 2):
+            play(
+                str(write_graph(tmp_path)),
+                tmp_path,
+                model=al.ScriptedModel(acting.gladly),
+                workers="auto",
+            )
+        assert sorted(hired) == [0, 1]
+
+
+@contextlib.contextmanager
+def taken(processors: int) -> Iterator[None]:
+    """Keep others from so many processors of the cluster, once it is free."""
+    import ray
+
+    class Idler:
+        pass
+
+    # waits until the actors of earlier runs have gone
+    all_free = ray.remote(num_cpus=ACTORS)(Idler).remote()
+    ray.get(all_free.__ray_ready__.remote())
+    ray.kill(all_free)
+    holder = ray.remote(num_cpus=processors)(Idler).remote()
+    ray.get(holder.__ray_ready__.remote())
+    try:
+        yield
+    finally:
+        ray.kill(holder)
+
+
 class TestElsewhere:
     GRAPH = GRAPH.replace(
         "recipe =",
@@ -221,6 +294,19 @@ recipe =""",
         counts = json.loads(done.stdout)
         assert (counts["accepted"], counts["failed"]) == (20, 0), counts
         assert [f.name for f in tmp_path.glob("*/was here")] == 2 * ["was here"]
+        self.refuses_a_model_of_one_machine(home, two_nodes)
+
+    def refuses_a_model_of_one_machine(self, home: Path, known: dict[str, str]) -> None:
+        if not installed():
+            return
+        (home / "mine.gguf").write_bytes(b"GGUF")
+        line = [sys.executable, "-m", "agentloop", "run", "my_graph.py", "--seeds", "seeds.jsonl"]
+        line += ["--store", "other.duckdb", "--model", "local:mine.gguf", "--engine", "ray"]
+        done = subprocess.run(
+            line, cwd=home, env=known, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 2
+        assert "`local:mine.gguf` answers on this machine alone" in done.stderr
 
     def test_a_worker_with_other_prompts_refuses(self, tmp_path: Path, ray_address: str) -> None:
         edit = (
@@ -305,6 +391,10 @@ class TestRefusals:
 
     def test_where_the_driver_is_no_part_of_the_cluster(self, tmp_path: Path) -> None:
         self.refused(tmp_path, "ray://somewhere", "HOST:PORT", ray_address="ray://somewhere:10001")
+
+    def test_an_address_without_the_engine(self, tmp_path: Path) -> None:
+        address = {"ray_address": "127.0.0.1:6379", "engine": "local"}
+        self.refused(tmp_path, "`--ray-address`", "`--engine ray`", **address)
 
     def test_where_nobody_listens(self, tmp_path: Path) -> None:
         with nobody() as url:
