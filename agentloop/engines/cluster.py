@@ -330,9 +330,11 @@ def _joined(address: str) -> Iterator[None]:
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
     """Keep Ray from saying on stdout, where our data goes, that a worker has died."""
-    from ray._private import worker
-
-    usual = getattr(worker, "print_to_stdstream", None)  # there is no setting for it
+    worker: Any = sys.modules.get("ray._private.worker")  # there is no setting for it
+    usual = getattr(worker, "print_to_stdstream", None)
+    if usual is None:
+        yield
+        return
     worker.print_to_stdstream = lambda *_, **__: None
     try:
         yield
