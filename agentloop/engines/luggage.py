@@ -6,7 +6,6 @@ know: what stands in them (who opens them compares), how they travel.
 
 from __future__ import annotations
 
-import atexit
 import os
 import shutil
 import tempfile
@@ -46,9 +45,9 @@ class Luggage:
         return cls(_read(taken), recipe, settings)
 
     def laid_out(self) -> Path:
-        """Return a folder with the files in it, which goes with this process."""
+        """Return a folder with the files in it, until they are put away."""
         home = Path(tempfile.mkdtemp(prefix="agentloop-"))
-        atexit.register(shutil.rmtree, home, ignore_errors=True)
+        _laid_out.append(home)
         for name, content in self.files.items():
             (home / name).parent.mkdir(parents=True, exist_ok=True)
             (home / name).write_bytes(content)
@@ -61,6 +60,16 @@ class Luggage:
     def settings_in(self, home: Path) -> dict[str, str]:
         """Return the settings that name files, with where they are there."""
         return {name: str(home / place) for name, place in self.settings.items()}
+
+
+_laid_out: list[Path] = []
+"""The folders of this process."""
+
+
+def put_away() -> None:
+    """Remove what was laid out here: who is killed when it has done its work does not see its end."""
+    while _laid_out:
+        shutil.rmtree(_laid_out.pop(), ignore_errors=True)
 
 
 def _recipe_of(plan: Plan) -> tuple[str, dict[str, Path]]:

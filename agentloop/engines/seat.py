@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agentloop import __version__
+from agentloop.engines.luggage import put_away
 from agentloop.engines.seal import PATIENCE, shake
 from agentloop.engines.worker import serve
 
@@ -36,4 +37,7 @@ class Seat:
         seals = shake(end, secret, driver=False)
         end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        asyncio.run(serve(end, seals))
+        try:
+            asyncio.run(serve(end, seals))
+        finally:
+            put_away()

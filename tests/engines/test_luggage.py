@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from agentloop.config import load_settings
-from agentloop.engines.luggage import MOST, Luggage
+from agentloop.engines.luggage import MOST, Luggage, put_away
 from agentloop.engines.parcel import pack, unpack
 from agentloop.errors import IdentityError, SettingsError
 from agentloop.plan import Plan, prepare
@@ -62,6 +62,8 @@ def test_a_parcel_opens_where_none_of_its_files_is(away: Path) -> None:
     assert shop.kit.prompts["critique"].text == "CRITIQUE otherwise {{ fence }}"
     assert shop.kit.rubric.accept_at == 0.9
     assert shop.found.file.is_relative_to(away / "there")
+    put_away()
+    assert list((away / "there").iterdir()) == []
 
 
 def test_prompts_above_the_recipes_folder_keep_their_place(away: Path) -> None:

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="looks at processes where Linux shows them"),
 ]
 WIDE = 6
+WORD = "a word that no other test writes into its recipe"
 
 
 def play(recipe: Any, folder: Path, **settings: Any) -> al.Run:
@@ -314,13 +316,16 @@ recipe =""",
         assert not (tmp_path / "qa.duckdb").exists()
 
     def test_items_end_as_in_one_process(self, tmp_path: Path, ray_address: str) -> None:
-        """A scripted model that is copied into the actors, on data without twins."""
-        recipe = str(acting.recipe_in(tmp_path))
+        """A scripted model that is copied into the actors, on data without twins; no file stays."""
+        before = set(Path(tempfile.gettempdir()).glob("agentloop-*/my_graph.py"))
+        recipe = str(acting.recipe_in(tmp_path, f"{acting.GRAPH}# {WORD}\n"))
         settings: dict[str, Any] = {"model": al.ScriptedModel(said), "seeds": seeds(60)}
         run = play(recipe, tmp_path, **settings)
         here = al.run(recipe, store=tmp_path / "here.duckdb", concurrency=WIDE, **settings)
         assert acting.items_of(run) == acting.items_of(here)
         assert run.counts["accepted"] == here.counts["accepted"] > 0
+        after = set(Path(tempfile.gettempdir()).glob("agentloop-*/my_graph.py"))
+        assert [file for file in after - before if WORD in file.read_text()] == []
 
     def test_keys_come_along_and_warnings_come_home(
         self, tmp_path: Path, ray_address: str, monkeypatch: pytest.MonkeyPatch
