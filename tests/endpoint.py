@@ -71,10 +71,10 @@ class Endpoint:
     def requests(self) -> int:
         return len(self.bodies)
 
-    def wait_for(self, requests: int) -> None:
+    def wait_for(self, requests: int, seconds: float = 30) -> None:
         """Wait until so many requests have come."""
         with self._arrived:
-            assert self._arrived.wait_for(lambda: len(self.bodies) >= requests, 30)
+            assert self._arrived.wait_for(lambda: len(self.bodies) >= requests, seconds)
 
     async def _chat(self, request: web.Request) -> web.Response:
         body = await request.json()

@@ -252,7 +252,9 @@ class Cluster(Processes):
             if not done and len(waiting) < len(started):
                 break
             if not done and not told:
-                self._driver.note("the cluster has no processor free: waiting for one")
+                self._driver.note(
+                    "no worker stands yet: the cluster is slow, or has no processor free"
+                )
                 told = True
         if waiting:
             self._driver.note(
