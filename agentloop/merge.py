@@ -35,10 +35,10 @@ from agentloop.novelty.lineage import depth_of
 from agentloop.novelty.near import NearIndex
 from agentloop.novelty.semantic import SemanticIndex
 from agentloop.plan import differing, shard_of
-from agentloop.recipe import Recipe
+from agentloop.recipe import Recipe, schema_hash
 from agentloop.recipes import FoundRecipe, find_recipe
 from agentloop.records import Json, Verdict, digest
-from agentloop.shards import Shard
+from agentloop.shards import Shard, gaps
 from agentloop.store.counts import calls_name
 from agentloop.store.files import Files, connect, fold, prepare
 from agentloop.store.joining import Beside, Good, Joining, Refusal, Told
@@ -68,11 +68,8 @@ class Joined:
 
     @property
     def missing(self) -> Sequence[str]:
-        """Shards that no session is of."""
-        there = {Shard.parse(shard) for shard in self.shards}
-        numbers = {shard.among: range(1, shard.among + 1) for shard in there}
-        every = {Shard(number, among) for among in numbers for number in numbers[among]}
-        return [str(shard) for shard in sorted(every - there)]
+        """Shards that no session is of, as `3/4`; of those that follow each other `5/9…8/9`."""
+        return [_span(first, last) for first, last in gaps(map(Shard.parse, self.shards))]
 
     def __str__(self) -> str:
         refused = ", ".join(f"{count} {reason}" for reason, count in self.refused.items())
@@ -120,7 +117,7 @@ def merge(
     candidate says is new about it. Raises StoreError for a store that a run is writing, IdentityError
     for runs of one name that are not shards of one, RecipeError.
     """
-    files = Files(Path(out))
+    files = Files(Path(out).resolve())
     if not files.path.parent.is_dir():
         raise StoreError(f"store `{out}`: there is no folder `{files.path.parent}`")
     paths = _distinct(files.path, [Path(store) for store in stores])
@@ -141,6 +138,8 @@ def _distinct(out: Path, stores: Sequence[Path]) -> list[Path]:
             raise StoreError(f"there is no store `{path}`")
         if path.resolve() == out.resolve() or (out.exists() and path.samefile(out)):
             raise StoreError(f"`{path}` is both what is made and what is read: name another OUT")
+        if path.resolve().is_relative_to(_made(Files(out)).path.parent):
+            raise StoreError(f"`{path}` lies where `{out}` is made: name another OUT")
         found.setdefault(path.resolve(), path)
     if not found:
         raise UserError("no store is named: `agentloop merge OUT IN…`")
@@ -148,7 +147,7 @@ def _distinct(out: Path, stores: Sequence[Path]) -> list[Path]:
         raise UserError(
             f"{len(found)} stores at once are too many: merge {MOST} into one, then the next into it"
         )
-    return list(found.values())
+    return list(found)
 
 
 @contextmanager
@@ -189,15 +188,12 @@ def _check_at_rest(files: Files, written: bool, error: OSError) -> None:
 
 
 def _made(files: Files) -> Files:
-    """Return where a store is made until it is whole."""
-    return Files(files.path.with_name(files.path.name + ".merging"))
+    """Return where a store is made until it is whole: in a folder of its own."""
+    return Files(files.path.with_name(f".{files.path.name}.merging") / files.path.name)
 
 
 def _remove(made: Files) -> None:
-    for file in (made.path, made.wal):
-        file.unlink(missing_ok=True)
-    for folder in (made.near, _scratch(made)):
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(made.path.parent, ignore_errors=True)
 
 
 def _scratch(made: Files) -> Path:
@@ -217,6 +213,7 @@ class _Merge:
     def play(self) -> Merged:
         """Make the store, and put it in its place where it holds anything new."""
         _remove(self._made)
+        self._made.path.parent.mkdir()
         with connect(self._made.path, write=True) as connection:
             scratch = str(_scratch(self._made)).replace("'", "''")
             connection.execute(f"SET temp_directory = '{scratch}'")
@@ -277,13 +274,24 @@ class _Merge:
     def _recipe(self, told: Told) -> FoundRecipe:
         for found in self._given:
             if found.recipe.name == told.recipe:
+                if told.identity.get("candidate") != schema_hash(found.recipe.candidate):
+                    raise IdentityError(
+                        f"run `{told.run}` was made with another candidate than recipe "
+                        f"`{found.recipe.name}` has here: name the one that it was made with"
+                    )
                 return found
         try:
-            return find_recipe(told.recipe_ref)
+            found = find_recipe(told.recipe_ref)
         except RecipeError as error:
             raise RecipeError(
                 f"the recipe of run `{told.run}`: {error}; name it: `--recipe FILE`"
             ) from error
+        if told.identity.get("recipe.source") not in (None, found.source):
+            raise RecipeError(
+                f"the recipe of run `{told.run}`, `{told.recipe_ref}`, is not what is found here under "
+                "that name: name it: `--recipe FILE`"
+            )
+        return found
 
     def _put(self, runs: Sequence[str]) -> None:
         """Put the store in its place, and the indexes that were made with it."""
@@ -295,6 +303,8 @@ class _Merge:
                 os.close(file)
             for run in runs:
                 shutil.rmtree(self._files.near / digest(run, 6), ignore_errors=True)
+            if self._before:
+                shutil.copymode(self._files.path, self._made.path)
             self._made.path.replace(self._files.path)
             self._files.near.mkdir(exist_ok=True)
             for folder in self._made.near.iterdir() if self._made.near.is_dir() else ():
@@ -365,6 +375,10 @@ class _Door:
         """Let go of the index's files, all that it holds kept."""
         if self._near is not None:
             self._near.close()
+
+
+def _span(first: Shard, last: Shard) -> str:
+    return str(first) if first == last else f"{first}…{last}"
 
 
 def _latest(sessions: Sequence[Json]) -> list[Json]:

@@ -54,6 +54,11 @@ Draw = Callable[[Json, int, random.Random], Json]
 """
 
 
+def schema_hash(candidate: type[Candidate]) -> str:
+    """Return what tells a candidate's type from those of other fields."""
+    return digest(candidate.model_json_schema(), 8)
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Candidate type, prompts, rubric, checks and graph under one name."""
@@ -315,7 +320,7 @@ class Kit:
         prompts = {n: p.hash for n, p in sorted(self.prompts.items()) if n not in apart}
         return {
             "recipe": self.recipe.name,
-            "candidate": digest(self.recipe.candidate.model_json_schema(), 8),
+            "candidate": schema_hash(self.recipe.candidate),
             "rubric": self.rubric.hash,
             **{f"prompts.{name}": hash for name, hash in prompts.items()},
             **{f"checks.{check.name}": check.hash for check in self.checks},

@@ -10,7 +10,9 @@ A root belongs to one shard, by its number alone: in whatever order and file its
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -50,3 +52,17 @@ class Shard(NamedTuple):
 
 
 WHOLE = Shard()
+
+
+def gaps(there: Iterable[Shard]) -> Iterator[tuple[Shard, Shard]]:
+    """Yield the first and the last of those that lack between others, of every number of shards."""
+    for among, known in itertools.groupby(sorted(set(there), key=_order), key=lambda s: s.among):
+        before = 0
+        for number in [*(shard.number for shard in known), among + 1]:
+            if number > before + 1:
+                yield Shard(before + 1, among), Shard(number - 1, among)
+            before = number
+
+
+def _order(shard: Shard) -> tuple[int, int]:
+    return shard.among, shard.number

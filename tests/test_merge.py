@@ -20,7 +20,7 @@ import agentloop as al
 from agentloop.cli import run_cli
 from agentloop.errors import IdentityError, RecipeError, StoreError, UnreachableError, UserError
 from agentloop.filelock import FileLock
-from agentloop.merge import Merged, merge
+from agentloop.merge import Joined, Merged, merge
 from agentloop.models.base import Reply
 from agentloop.records import Json, Usage
 from agentloop.regrade import regrade
@@ -155,15 +155,16 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
     return folder, stores
 
 
-@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.permutations(range(4)), st.lists(st.booleans(), min_size=4, max_size=4))
 def test_any_order_and_any_grouping_come_to_the_same_rows(
     parts: tuple[Path, list[Path]], order: list[int], apart: list[bool]
 ) -> None:
     folder, stores = parts
-    for name in ("once", "out"):
-        Files(folder / f"{name}.duckdb").discard()
-    expected = content(joined(folder, *stores, out="once").store)
+    Files(folder / "out.duckdb").discard()
+    if not (folder / "once.duckdb").exists():
+        joined(folder, *stores, out="once")
+    expected = content(folder / "once.duckdb")
     groups: list[list[Path]] = [[]]
     for number, begins in zip(order, apart, strict=True):
         if begins and groups[-1]:
@@ -456,11 +457,56 @@ def test_a_store_that_is_both_read_and_made_is_refused(tmp_path: Path, capsys: A
 
 
 def test_a_store_that_is_being_written_is_refused(tmp_path: Path) -> None:
+    """Under whatever name: shards may be links into a scratch folder."""
     first, then = shard(tmp_path, "a", SEEDS[:1]), shard(tmp_path, "b", SEEDS[1:2])
+    link, out = tmp_path / "link.duckdb", tmp_path / "outlink.duckdb"
+    link.symlink_to(then)
+    out.symlink_to("out.duckdb")
     for held in (then, tmp_path / "out.duckdb"):
-        with Writer(held), pytest.raises(StoreError, match="is being written by process"):
-            joined(tmp_path, first, then)
-    assert joined(tmp_path, first, then).changed
+        for stores, name in (((first, then), "out"), ((first, link), "outlink")):
+            with Writer(held), pytest.raises(StoreError, match="is being written by process"):
+                joined(tmp_path, *stores, out=name)
+    assert joined(tmp_path, first, link, out="outlink").changed
+    assert out.is_symlink()
+    assert len(accepted(tmp_path / "out.duckdb")) == 2
+
+
+def test_what_waits_beside_a_links_target_is_joined(tmp_path: Path) -> None:
+    first, link = shard(tmp_path, "a", SEEDS[:1]), tmp_path / "link.duckdb"
+    link.symlink_to(first)
+    label: Json = {"rid": "r1", "run": "tiny", "item": "abc", "label": "good", "time": 1.0}
+    Files(first).journal.write_text(json.dumps({"t": "labels", "r": label}) + "\n")
+    assert rows(joined(tmp_path, link).store, "SELECT item FROM labels") == [("abc",)]
+
+
+def test_a_merge_removes_nothing_that_it_has_not_made(tmp_path: Path) -> None:
+    first = shard(tmp_path, "out.duckdb.merging", SEEDS[:1])
+    there = first.rename(tmp_path / "out.duckdb.merging")
+    (tmp_path / "out.duckdb.tmp").mkdir()
+    assert joined(tmp_path, there).runs[0].accepted == 1
+    assert there.is_file()
+    assert (tmp_path / "out.duckdb.tmp").is_dir()
+    inside = tmp_path / ".out.duckdb.merging"
+    inside.mkdir()
+    there.rename(inside / "a.duckdb")
+    with pytest.raises(StoreError, match="lies where"):
+        joined(tmp_path, inside / "a.duckdb")
+    assert (inside / "a.duckdb").is_file()
+
+
+def test_who_may_read_a_store_may_read_it_merged(tmp_path: Path) -> None:
+    out = joined(tmp_path, shard(tmp_path, "a", SEEDS[:1])).store
+    out.chmod(0o600)
+    assert joined(tmp_path, shard(tmp_path, "b", SEEDS[1:2])).changed
+    assert out.stat().st_mode & 0o777 == 0o600
+
+
+def test_shards_that_lack_are_told_as_spans() -> None:
+    assert Joined("r", 0, 0, shards=["2/9", "3/9", "7/9"]).missing == ["1/9", "4/9…6/9", "8/9…9/9"]
+    assert Joined("r", 0, 0, shards=["1/2", "2/2", "999999/999999"]).missing == [
+        "1/999999…999998/999999"
+    ]
+    assert Joined("r", 0, 0).missing == []
 
 
 def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
@@ -518,6 +564,14 @@ def test_a_recipe_that_is_not_found_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="--recipe FILE"):
         merge(tmp_path / "out.duckdb", stores)
     assert merge(tmp_path / "out.duckdb", stores, recipes=[str(moved)]).runs[0].accepted == 6
+    graph.write_text(moved.read_text() + "\n# another one\n")
+    with pytest.raises(RecipeError, match="not what is found here"):
+        merge(tmp_path / "else.duckdb", stores)
+    other = graph.read_text().replace("answer: str", "answer: str\n    more: str = ''")
+    graph.write_text(other)
+    with pytest.raises(IdentityError, match="another candidate"):
+        merge(tmp_path / "else.duckdb", stores, recipes=[str(graph)])
+    assert not (tmp_path / "else.duckdb").exists()
 
 
 KILLED = """
@@ -564,7 +618,7 @@ def test_a_kill_leaves_what_was_there_and_merging_again_ends_it(
     assert joined(tmp_path, *stores).changed
     once = joined(tmp_path, *stores, out="once").store
     assert content(out) == content(once)
-    left = {path.name for path in tmp_path.iterdir() if path.name.startswith("out.duckdb")}
+    left = {path.name for path in tmp_path.iterdir() if "out.duckdb" in path.name}
     assert left <= {"out.duckdb", "out.duckdb.lock", "out.duckdb.near"}
 
 

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import orjson
 
 from agentloop.errors import StoreError, boundary
-from agentloop.store.inbox import fold_posts, has_posts, inbox_of, refused_of
+from agentloop.store.inbox import behind_link, fold_posts, has_posts, inbox_of, refused_of
 from agentloop.store.schema import FOLDED, TABLES, migrate
 from agentloop.store.sums import BEHIND, keep_sums
 from agentloop.store.whole import is_cut_off
@@ -56,9 +56,10 @@ class StoreCutOff(StoreError):
 
 
 class Files:
-    """Where the parts of one store lie."""
+    """Where the parts of one store lie: beside the file itself, by whatever link it is named."""
 
     def __init__(self, path: Path):
+        path = behind_link(path)
         self.path = path
         self.journal = path.with_name(path.name + ".journal")
         self.folding = path.with_name(path.name + ".journal.folding")
@@ -139,6 +140,7 @@ def connect(
     """
     import duckdb
 
+    path = behind_link(path)
     opened, share = _wait_for(path, write, time.monotonic() + patience)
     try:
         with (
@@ -220,6 +222,7 @@ def prepare(path: Path) -> None:
 
     A new one is made under another name and then renamed, so that there is never half a store.
     """
+    path = behind_link(path)
     if path.exists():
         with connect(path, write=True) as connection:
             migrate(connection, str(path))

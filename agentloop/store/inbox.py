@@ -39,13 +39,20 @@ _NUMBERS = ("opening", "round")
 _NEEDED = ("rid", "run", "item")
 
 
+def behind_link(store: Path) -> Path:
+    """Return a store's own path, where a link names it: all that belongs to it lies beside itself."""
+    return store.resolve() if store.is_symlink() else store
+
+
 def inbox_of(store: Path) -> Path:
     """Return where a store's inbox lies."""
+    store = behind_link(store)
     return store.with_name(store.name + ".inbox.jsonl")
 
 
 def refused_of(store: Path) -> Path:
     """Return where lines are kept that were no labels."""
+    store = behind_link(store)
     return store.with_name(store.name + ".inbox.refused.jsonl")
 
 

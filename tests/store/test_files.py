@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from agentloop.errors import StoreError
 from agentloop.records import Json
+from agentloop.store import Store
 from agentloop.store.files import (
     Appender,
     Files,
@@ -22,6 +23,7 @@ from agentloop.store.files import (
     prepare,
     read_lines,
 )
+from agentloop.store.writer import Writer
 from tests.builders import python
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
@@ -383,3 +385,19 @@ def test_a_store_made_for_nothing_leaves_only_what_is_not_its_own(tmp_path: Path
     files.discard()
     left = {path.name for path in tmp_path.iterdir()}
     assert left == {"s.duckdb.seeds.jsonl", "s.duckdb.inbox.jsonl"}
+
+
+def test_all_that_belongs_to_a_store_lies_beside_itself_and_not_beside_a_link(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "scratch").mkdir()
+    path, link = tmp_path / "scratch" / "s.duckdb", tmp_path / "link.duckdb"
+    link.symlink_to("scratch/s.duckdb")
+    assert Files(link).all == Files(path).all
+    with Writer(link) as writer:
+        writer.append(("runs", {"run": "a", "recipe": "r", "time": 1.0}))
+        with pytest.raises(StoreError, match="is being"):
+            Writer(path)
+    assert link.is_symlink()
+    assert Store(path).runs() == Store(link).runs() == ["a"]
+    assert [place.name for place in tmp_path.iterdir() if place.is_file()] == ["link.duckdb"]
