@@ -73,11 +73,12 @@ def test_another_process_sees_a_run_that_is_held(tmp_path: Path, workers: str) -
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_requests_that_limits_refused_are_told_apart(tmp_path: Path, workers: str) -> None:
-    model, wrong = agent(), {3: 429, 5: 429, 7: 500}
+    model, statuses = agent(), iter([200, 200, 429, 200, 429, 200, 500])
 
     def answer(body: dict[str, Any], number: int) -> web.Response:
-        if number in wrong:
-            return web.Response(status=wrong[number])
+        status = next(statuses, 200)
+        if status != 200:
+            return web.Response(status=status)
         return web.json_response(said_by(model, body))
 
     with (
