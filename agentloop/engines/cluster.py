@@ -13,9 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import importlib
 import importlib.util
-import ipaddress
 import logging
 import os
 import secrets
@@ -33,7 +31,7 @@ from agentloop.engines.hand import FAREWELL, Hand
 from agentloop.engines.luggage import Luggage
 from agentloop.engines.parcel import Orders, Parcel, pack
 from agentloop.engines.processes import Bench, Processes
-from agentloop.engines.seal import fresh, welcomed
+from agentloop.engines.seal import Seals, Stranger, fresh, shake
 from agentloop.engines.wire import Message, Wire
 from agentloop.errors import SettingsError, WorkerError, boundary
 from agentloop.models.choose import OPENAI_COMPATIBLE, Provider
@@ -50,7 +48,6 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else a FutureWarning
 }
 OURS = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # listens on loopback alone, as there
-MODE = "RAY_AUTH_MODE"
 
 
 class ActorHand(Hand):
@@ -78,7 +75,7 @@ class ActorHand(Hand):
             self._service = asyncio.create_task(
                 _served(self._actor, listener.getsockname()[:2], secret)
             )
-            coming = asyncio.create_task(welcomed(listener, secret))
+            coming = asyncio.create_task(_welcomed(listener, secret))
             try:
                 await asyncio.wait((coming, self._service), return_when=asyncio.FIRST_COMPLETED)
                 if not coming.done():
@@ -86,7 +83,6 @@ class ActorHand(Hand):
                 end, seals = coming.result()
             finally:
                 coming.cancel()
-                await asyncio.wait([coming])
         self._wire = await Wire.over(end, self._take, self._lost, seals)
         self._service.add_done_callback(self._over)
         self.send("begin", self._orders)
@@ -145,6 +141,17 @@ def _seat() -> ActorHandle[Any]:
 async def _served(actor: ActorHandle[Any], address: tuple[str, int], secret: bytes) -> None:
     """Have an actor serve; return when it does no more. Raises RayError."""
     await actor.serve.remote(address, secret, __version__, [str(entry) for entry in sys.path])
+
+
+async def _welcomed(listener: socket.socket, secret: bytes) -> tuple[socket.socket, Seals]:
+    """Return a connection to the first who knows the secret."""
+    loop = asyncio.get_running_loop()
+    while True:
+        end, _ = await loop.sock_accept(listener)
+        try:
+            return end, await asyncio.to_thread(shake, end, secret, driver=True)
+        except (Stranger, OSError):
+            end.close()
 
 
 def _kill(actor: ActorHandle[Any]) -> None:
@@ -287,12 +294,10 @@ def _keys_of(plan: Plan) -> dict[str, str]:
 @contextlib.contextmanager
 def started_here(processors: int) -> Iterator[None]:
     """Run a cluster on this machine, which nobody else reaches. Raises WorkerError."""
-    # Ray reads the mode at its import; one imported before sets it at its start, from 2.60 on
-    mode = {} if "ray" in sys.modules else {MODE: "token"}
-    with _environment(QUIET | _ours() | mode):
+    with _environment(QUIET | _ours()):
         import ray
 
-        with _own_signals(), _said_by("Ray does not start"), _on_loopback():
+        with _own_signals(), _said_by("Ray does not start"):
             ray.init(
                 "local",
                 num_cpus=processors,
@@ -303,34 +308,9 @@ def started_here(processors: int) -> Iterator[None]:
             )
         with _silent():
             try:
-                _refuse_an_open(ray.get_runtime_context().gcs_address)
                 yield
             finally:
                 ray.shutdown()
-
-
-@contextlib.contextmanager
-def _on_loopback() -> Iterator[None]:
-    """Have Ray listen on loopback alone, also where it was imported before.
-
-    It takes 127.0.0.1 as `_node_ip_address` for the machine's own address, unless this says otherwise.
-    """
-    constants: Any = importlib.import_module("ray._private.ray_constants")
-    usual = getattr(constants, "ENABLE_RAY_CLUSTER", True)
-    constants.ENABLE_RAY_CLUSTER = False
-    try:
-        yield
-    finally:
-        constants.ENABLE_RAY_CLUSTER = usual
-
-
-def _refuse_an_open(address: str) -> None:
-    """Raise WorkerError for a cluster of our own that others could reach, or enter without a token."""
-    host = address.rpartition(":")[0].strip("[]")
-    if not ipaddress.ip_address(host).is_loopback:
-        raise WorkerError(f"Ray listens at {address}, where others reach it, not on loopback alone")
-    if MODE not in os.environ:
-        raise WorkerError(f"Ray asks nobody for a token: set {MODE}=token before it is imported")
 
 
 @contextlib.contextmanager
