@@ -3,7 +3,7 @@
 Enters: two texts, or a text and quotes. Leaves: pieces in their order. Refuses to know: what shows them,
 whose texts they are, how much of them is shown.
 
-Whoever wrote the texts wants a reader to wait, perhaps: a `Reading` does so much work and no more.
+Whoever wrote the texts wants a reader to wait, perhaps: a `Finder` does so much work and no more.
 """
 
 from __future__ import annotations
@@ -81,8 +81,8 @@ def _told(found: list[tuple[Kind, str]]) -> list[Piece]:
     return pieces
 
 
-class Reading:
-    """Reads the texts of one story; what takes too long stays unfound, or is replaced as a whole."""
+class Finder:
+    """Finds in the texts of one story; what takes too long stays unfound, or is replaced as a whole."""
 
     def __init__(self, work: float = WORK):
         self._left = work

@@ -21,6 +21,7 @@ def on_interrupt(handler: Callable[[], None]) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     before = {}
     for number in (signal.SIGINT, signal.SIGTERM):
+        # other threads can have no handler, and some loops none at all: their owner ends them
         with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
             earlier = signal.getsignal(number)
             if getattr(earlier, "__module__", "").startswith("asyncio"):

@@ -15,7 +15,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from agentloop.changes import Kind, Piece, Reading
+from agentloop.changes import Finder, Kind, Piece
 from agentloop.excerpts import NAME, on_a_terminal, signed, texts
 from agentloop.plain import plain
 from agentloop.records import Attempt, Item
@@ -54,31 +54,30 @@ KINDS: Mapping[Kind, str] = {
 
 def tell(story: Story, console: Console) -> None:
     """Show a story as wide as the console is."""
-    item, reading = story.item, Reading()
+    item, finder = story.item, Finder()
     parts = [_lines(head_lines(story)), Text(), _lines([seed_title(item)])]
-    parts += _seed(item, reading, console)
+    parts += _seed(item, finder, console)
     parts.append(_lines(drawn_lines(item)))
-    parts += _attempts(item, reading, console)
+    parts += _attempts(item, finder, console)
     console.print(Group(*parts, Text(), _lines(call_lines(story))))
 
 
-def _seed(item: Item, reading: Reading, console: Console) -> list[RenderableType]:
+def _seed(item: Item, finder: Finder, console: Console) -> list[RenderableType]:
     """Return the seed's fields, with what the marks quote of them."""
     graded = [attempt.grade for attempt in item.attempts if attempt.grade]
     quotes = [(mark.quote, "") for grade in graded for mark in grade.marks]
     return [
-        _field(name, reading.quoted(text, quotes), console)
-        for name, text in texts(item.seed.fields)
+        _field(name, finder.quoted(text, quotes), console) for name, text in texts(item.seed.fields)
     ]
 
 
-def _attempts(item: Item, reading: Reading, console: Console) -> list[RenderableType]:
+def _attempts(item: Item, finder: Finder, console: Console) -> list[RenderableType]:
     """Return the attempts, as many beside each other as there is room for."""
     beside = max(1, console.width // WIDTH)
     shown: list[RenderableType] = []
     for start in range(0, len(item.attempts), beside):
         row = item.attempts[start : start + beside]
-        shown += [Text(), _row([_attempt(attempt, item, reading, console) for attempt in row])]
+        shown += [Text(), _row([_attempt(attempt, item, finder, console) for attempt in row])]
     return shown
 
 
@@ -92,12 +91,12 @@ def _row(attempts: Sequence[RenderableType]) -> RenderableType:
     return table
 
 
-def _attempt(attempt: Attempt, item: Item, reading: Reading, console: Console) -> RenderableType:
+def _attempt(attempt: Attempt, item: Item, finder: Finder, console: Console) -> RenderableType:
     before = parent_of(attempt, item)
     fields = [
-        _field(name, parts, console) for name, parts in candidate_pieces(attempt, before, reading)
+        _field(name, parts, console) for name, parts in candidate_pieces(attempt, before, finder)
     ]
-    found = _lines(finding_lines(attempt, item, reading))
+    found = _lines(finding_lines(attempt, item, finder))
     return Group(_lines([attempt_title(attempt, item)]), *fields, found)
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rapidfuzz import fuzz
 
-from agentloop.changes import LONGEST, MOST, NEAR, Piece, Reading, changes
+from agentloop.changes import LONGEST, MOST, NEAR, Finder, Piece, changes
 from agentloop.checks.quotes import stands
 
 TEXT = st.text(st.sampled_from("ab .,\nÄß\u2028\x00"), max_size=60)
@@ -64,7 +64,7 @@ def test_long_texts_are_compared_by_lines_and_very_long_ones_not_at_all() -> Non
 )
 def test_a_quote_is_found_where_it_stands(quote: str, found: str | None) -> None:
     source = "Once more. The river flows  to\nthe “sea”, and ends."
-    place = Reading().place(quote, source)
+    place = Finder().place(quote, source)
     if found is None:
         assert place is None
     else:
@@ -77,7 +77,7 @@ def test_what_is_cut_from_a_source_is_found_in_it(source: str, start: int, lengt
     quote = source[start : start + length]
     if not stands(quote, source):
         return
-    place = Reading().place(quote, source)
+    place = Finder().place(quote, source)
     assert place is None or stands(quote, source[slice(*place)])
 
 
@@ -86,19 +86,19 @@ SOURCE = "Here the river flows to the sea."
 
 
 def test_a_near_quote_is_found_and_a_far_longer_one_only_word_for_word() -> None:
-    reading = Reading()
-    place = reading.place(NEARLY, SOURCE)
+    finder = Finder()
+    place = finder.place(NEARLY, SOURCE)
     assert place is not None
     assert "river flows" in SOURCE[slice(*place)]
     words = " ".join(f"word{n}" for n in range(NEAR))
-    assert reading.place(words, f"so {words} it ends") == (3, 3 + len(words))
-    assert reading.place(words.replace("word7 ", "wort7 "), words) is None
-    assert reading.hurried
+    assert finder.place(words, f"so {words} it ends") == (3, 3 + len(words))
+    assert finder.place(words.replace("word7 ", "wort7 "), words) is None
+    assert finder.hurried
 
 
 def test_quotes_that_overlap_are_about_all_that_they_are_about() -> None:
     quotes = [("the river flows", "a"), ("flows to the", "b"), ("flows to the", "c")]
-    assert Reading().quoted(SOURCE, quotes) == [
+    assert Finder().quoted(SOURCE, quotes) == [
         Piece("same", "Here "), Piece("quote", "the river flows to the", "a, b, c"),
         Piece("same", " sea."),
     ]  # fmt: skip
@@ -121,26 +121,26 @@ class Looks:
 
 
 def test_the_work_of_one_reading_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    looks, reading = Looks(monkeypatch), Reading(work=50_000_000)
+    looks, finder = Looks(monkeypatch), Finder(work=50_000_000)
     text = " ".join(f"word{n}" for n in range(3000))
     for number in range(50):
         near = [(text[at : at + 900].replace("word1", "wort1"), "") for at in range(0, 18_000, 900)]
-        reading.quoted(f"{number} {text}", [*near, (text[5000:5400], "exact")])
+        finder.quoted(f"{number} {text}", [*near, (text[5000:5400], "exact")])
     assert 0 < looks.cells <= 4 * 50_000_000
-    assert reading.place("word7 word8", text) is None
-    assert reading.hurried
+    assert finder.place("word7 word8", text) is None
+    assert finder.hurried
 
 
 def test_what_stands_there_word_for_word_is_found_before_the_work_is_spent() -> None:
     text = " ".join(f"word{n}" for n in range(3000))
     near = [(text[at : at + 900].replace("word1", "wort1"), "near") for at in range(0, 9000, 30)]
-    found = Reading(work=30_000_000).quoted(text, [*near, ("word2990 word2991", "exact")])
+    found = Finder(work=30_000_000).quoted(text, [*near, ("word2990 word2991", "exact")])
     assert Piece("quote", "word2990 word2991", "exact") in found
 
 
 def test_a_tired_reading_replaces_as_a_whole_and_loses_nothing() -> None:
     before, after = "one two three", "one 2 three"
-    assert Reading(work=0).changes(before, after) == [Piece("gone", before), Piece("new", after)]
-    assert Reading(work=0).changes(before, before) == [Piece("same", before)]
+    assert Finder(work=0).changes(before, after) == [Piece("gone", before), Piece("new", after)]
+    assert Finder(work=0).changes(before, before) == [Piece("same", before)]
     long = "a b " * LONGEST
-    assert without("gone", Reading().changes("x", long)) == long
+    assert without("gone", Finder().changes("x", long)) == long

@@ -7,7 +7,7 @@ import unicodedata
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentloop.changes import Piece, Reading
+from agentloop.changes import Finder, Piece
 from agentloop.excerpts import FIELDS, PAGE, REPORT, TERMINAL, Room, on_a_terminal, signed, texts
 from agentloop.plain import harmless as written_out
 
@@ -17,11 +17,11 @@ SHOWN = TERMINAL.whole
 
 
 def difference(before: str, after: str) -> list[Piece]:
-    return on_a_terminal(Reading().changes(before, after))
+    return on_a_terminal(Finder().changes(before, after))
 
 
 def with_quotes(text: str, quotes: list[str]) -> list[Piece]:
-    return on_a_terminal(Reading().quoted(text, [(quote, "") for quote in quotes]))
+    return on_a_terminal(Finder().quoted(text, [(quote, "") for quote in quotes]))
 
 
 def harmless(text: str) -> bool:

@@ -293,7 +293,10 @@ def _keys_of(plan: Plan) -> dict[str, str]:
 
 @contextlib.contextmanager
 def started_here(processors: int) -> Iterator[None]:
-    """Run a cluster on this machine, which nobody else reaches. Raises WorkerError."""
+    """Run a cluster on this machine, which nobody else reaches. Raises WorkerError.
+
+    Where Ray was imported before, it listens on all interfaces, and its token alone keeps others out.
+    """
     with _environment(QUIET | _ours()):
         import ray
 

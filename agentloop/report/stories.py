@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from agentloop.changes import Reading
+from agentloop.changes import Finder
 from agentloop.excerpts import NAME, REPORT, Room, texts
 from agentloop.records import Attempt, Item, Json
 from agentloop.store.figures import Chosen
@@ -27,7 +27,7 @@ def told(
     item: Item, chosen: Chosen, threshold: float | None, audits: Mapping[tuple[str, int], Json]
 ) -> Json:
     """Return an item as plain values."""
-    room, reading, verdict = Room(ITEM, REPORT), Reading(WORK), item.verdict
+    room, finder, verdict = Room(ITEM, REPORT), Finder(WORK), item.verdict
     quotes = [
         (mark.quote, mark.criterion)
         for attempt in item.attempts
@@ -43,11 +43,11 @@ def told(
         "detail": room.text((verdict.detail if verdict else "") or "", SAID),
         "score": verdict.score if verdict else None,
         "seed": [
-            (room.text(name, NAME), room.pieces(reading.quoted(text, quotes)))
+            (room.text(name, NAME), room.pieces(finder.quoted(text, quotes)))
             for name, text in texts(item.seed.fields)
         ],
         "attempts": [
-            _attempt(attempt, item, room, reading)
+            _attempt(attempt, item, room, finder)
             | {"audit": _audit(audits.get((item.id, attempt.round)), room)}
             for attempt in attempts
         ],
@@ -81,8 +81,8 @@ def _why(chosen: Chosen, threshold: float | None, item: Item) -> str:
     return f"looks disagree: they lie {size} apart{where}"
 
 
-def _attempt(attempt: Attempt, item: Item, room: Room, reading: Reading) -> Json:
-    found = candidate_pieces(attempt, parent_of(attempt, item), reading)
+def _attempt(attempt: Attempt, item: Item, room: Room, finder: Finder) -> Json:
+    found = candidate_pieces(attempt, parent_of(attempt, item), finder)
     grade = attempt.grade
     return {
         "title": attempt_name(attempt).capitalize(),

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, TypeAlias
 
-from agentloop.changes import Piece, Reading
+from agentloop.changes import Finder, Piece
 from agentloop.excerpts import as_text, on_a_terminal, signed, texts
 from agentloop.models.family import related
 from agentloop.plain import plain
@@ -59,9 +59,9 @@ class Story:
 
     def why(self) -> str:
         """Return the story as text: seed, attempts, changes, marks, quotes, checks, cost, hashes."""
-        lines, reading = [*head_lines(self), Line(""), *_seed_lines(self.item)], Reading()
+        lines, finder = [*head_lines(self), Line(""), *_seed_lines(self.item)], Finder()
         for attempt in self.item.attempts:
-            lines += [Line(""), *_attempt_lines(attempt, self.item, reading)]
+            lines += [Line(""), *_attempt_lines(attempt, self.item, finder)]
         lines += [Line(""), *call_lines(self)]
         return "\n".join("  " * line.depth + line.shown for line in lines)
 
@@ -101,21 +101,21 @@ def _seed_lines(item: Item) -> Iterator[Line]:
     yield from drawn_lines(item)
 
 
-def _attempt_lines(attempt: Attempt, item: Item, reading: Reading) -> Iterator[Line]:
+def _attempt_lines(attempt: Attempt, item: Item, finder: Finder) -> Iterator[Line]:
     yield attempt_title(attempt, item)
     before = parent_of(attempt, item)
     for key, value in texts(attempt.candidate):
         yield Line(f"{key}: {_short(value)}", depth=1)
         if before is not None:
             old = as_text(before.candidate.get(key, ""))
-            yield Line(_changed(old, value, reading), "faint", 2)
-    yield from finding_lines(attempt, item, reading)
+            yield Line(_changed(old, value, finder), "faint", 2)
+    yield from finding_lines(attempt, item, finder)
 
 
-def _changed(before: str, after: str, reading: Reading) -> str:
+def _changed(before: str, after: str, finder: Finder) -> str:
     if before == after:
         return "as before"
-    return f"changed: {signed(on_a_terminal(reading.changes(before, after)))}"
+    return f"changed: {signed(on_a_terminal(finder.changes(before, after)))}"
 
 
 def attempt_title(attempt: Attempt, item: Item) -> Line:
@@ -139,18 +139,18 @@ def parent_of(attempt: Attempt, item: Item) -> Attempt | None:
 
 
 def candidate_pieces(
-    attempt: Attempt, before: Attempt | None, reading: Reading
+    attempt: Attempt, before: Attempt | None, finder: Finder
 ) -> Iterator[tuple[str, list[Piece]]]:
     """Yield a candidate's fields: what changed since `before`, in a draft what its marks quote of it."""
     marks = attempt.grade.marks if attempt.grade else ()
     for name, text in texts(attempt.candidate):
         if before is None:
-            yield name, reading.quoted(text, [(mark.quote, mark.criterion) for mark in marks])
+            yield name, finder.quoted(text, [(mark.quote, mark.criterion) for mark in marks])
         else:
-            yield name, reading.changes(as_text(before.candidate.get(name, "")), text)
+            yield name, finder.changes(as_text(before.candidate.get(name, "")), text)
 
 
-def finding_lines(attempt: Attempt, item: Item, reading: Reading) -> Iterator[Line]:
+def finding_lines(attempt: Attempt, item: Item, finder: Finder) -> Iterator[Line]:
     """Yield what was found out about an attempt: checks, grade, marks, critique."""
     for check in attempt.checks:
         found = "passed" if check.passed else check.evidence
@@ -158,11 +158,11 @@ def finding_lines(attempt: Attempt, item: Item, reading: Reading) -> Iterator[Li
     if attempt.grade is None:
         yield Line("no grade" + (f": {attempt.detail}" if attempt.detail else ""), depth=1)
     else:
-        yield from _grade_lines(attempt, attempt.grade, item, reading)
+        yield from _grade_lines(attempt, attempt.grade, item, finder)
     yield from _critique_lines(attempt.critique)
 
 
-def _grade_lines(attempt: Attempt, grade: Grade, item: Item, reading: Reading) -> Iterator[Line]:
+def _grade_lines(attempt: Attempt, grade: Grade, item: Item, finder: Finder) -> Iterator[Line]:
     judges = _judges(attempt.model, grade)
     graded = f"score {floored(grade.score)} by {judges}, rubric {grade.rubric[:8]}"
     yield Line(graded, _tone(attempt.accepted), 1)
@@ -177,7 +177,7 @@ def _grade_lines(attempt: Attempt, grade: Grade, item: Item, reading: Reading) -
     for mark in grade.marks:
         if mark.criterion in own:
             yield Line(f"asked for this item: {_short(own[mark.criterion])}", depth=1)
-        yield from _mark_lines(mark, attempt, item, reading)
+        yield from _mark_lines(mark, attempt, item, finder)
     if not attempt.accepted and attempt.detail:
         yield Line(f"not accepted: {attempt.detail}", "bad", 1)
 
@@ -191,25 +191,25 @@ def _judges(writer: str, grade: Grade) -> str:
     return f"{told}, of its author's family" if related(writer, grade.judges) else told
 
 
-def _mark_lines(mark: Mark, attempt: Attempt, item: Item, reading: Reading) -> Iterator[Line]:
+def _mark_lines(mark: Mark, attempt: Attempt, item: Item, finder: Finder) -> Iterator[Line]:
     value = f"{floored(mark.value)}, {mark.how}"
     yield Line(f"mark {mark.criterion}: {mark.level} ({value})", depth=1)
     if mark.quote:
         yield Line(f'quote: "{_short(mark.quote)}"', "quote", 2)
-        yield Line(_place(mark.quote, attempt, item, reading), "faint", 3)
+        yield Line(_place(mark.quote, attempt, item, finder), "faint", 3)
     if mark.reason:
         yield Line(f"reason: {_short(mark.reason)}", depth=2)
 
 
-def _place(quote: str, attempt: Attempt, item: Item, reading: Reading) -> str:
+def _place(quote: str, attempt: Attempt, item: Item, finder: Finder) -> str:
     """Return where a quote stands, with what is around it."""
     found = [(f"seed.{name}", text) for name, text in texts(item.seed.fields)]
     found += [(f"candidate.{name}", text) for name, text in texts(attempt.candidate)]
     unsure = False
     for near in (False, True):
         for name, text in found:
-            place = reading.place(quote, text, near=near)
-            unsure |= reading.hurried
+            place = finder.place(quote, text, near=near)
+            unsure |= finder.hurried
             if place is not None:
                 return f"in {name}: {_around(text, *place)}"
     if unsure:

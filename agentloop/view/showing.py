@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from agentloop.changes import Piece, Reading
+from agentloop.changes import Finder, Piece
 from agentloop.excerpts import NAME, PAGE, Room, texts
 from agentloop.records import Attempt, Grade, Json, Mark
 from agentloop.store.story import Story, attempt_name, candidate_pieces, parent_of
@@ -55,13 +55,13 @@ def plain_fields(fields: Json) -> list[Field]:
     return [_field(name, [Piece("same", text)], room) for name, text in texts(fields)]
 
 
-def seed_fields(story: Story, reading: Reading) -> list[Field]:
+def seed_fields(story: Story, finder: Finder) -> list[Field]:
     """Return the seed's fields, with the quotes of the kept attempt in them."""
     best = story.item.best or (story.item.attempts[-1] if story.item.attempts else None)
     marks = best.grade.marks if best and best.grade else ()
     quotes, room = [(mark.quote, mark.criterion) for mark in marks], Room(FIELDS, PAGE)
     return [
-        _field(name, reading.quoted(text, quotes), room)
+        _field(name, finder.quoted(text, quotes), room)
         for name, text in texts(story.item.seed.fields)
     ]
 
@@ -77,12 +77,12 @@ class Told(NamedTuple):
 
 def told(story: Story, other: Story | None = None) -> Told:
     """Return what a page shows of a story, in one or in two gradings."""
-    reading = Reading()
-    seed, found = seed_fields(story, reading), drafts(story, reading, other)
+    finder = Finder()
+    seed, found = seed_fields(story, finder), drafts(story, finder, other)
     return Told(seed, found, len(story.item.attempts) - len(found))
 
 
-def drafts(story: Story, reading: Reading, other: Story | None = None) -> list[Draft]:
+def drafts(story: Story, finder: Finder, other: Story | None = None) -> list[Draft]:
     """Return the first fifty attempts of an item, each with its marks in one or in two gradings."""
     item = story.item
     besides = {attempt.round: attempt.grade for attempt in other.item.attempts} if other else {}
@@ -93,7 +93,7 @@ def drafts(story: Story, reading: Reading, other: Story | None = None) -> list[D
             title=attempt_name(attempt),
             attempt=attempt,
             kept=item.verdict is not None and item.verdict.round == attempt.round,
-            fields=_fields(attempt, parent_of(attempt, item), reading, Room(each, PAGE)),
+            fields=_fields(attempt, parent_of(attempt, item), finder, Room(each, PAGE)),
             marks=_marks(attempt.grade, besides.get(attempt.round)),
             grade=attempt.grade,
             beside=besides.get(attempt.round),
@@ -102,8 +102,8 @@ def drafts(story: Story, reading: Reading, other: Story | None = None) -> list[D
     ]
 
 
-def _fields(attempt: Attempt, before: Attempt | None, reading: Reading, room: Room) -> list[Field]:
-    found = candidate_pieces(attempt, before, reading)
+def _fields(attempt: Attempt, before: Attempt | None, finder: Finder, room: Room) -> list[Field]:
+    found = candidate_pieces(attempt, before, finder)
     return [_field(name, pieces, room) for name, pieces in found]
 
 
