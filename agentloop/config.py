@@ -13,7 +13,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 
 from agentloop.errors import SettingsError, did_you_mean
 from agentloop.models.base import Structured
@@ -204,6 +211,13 @@ class Settings(BaseModel):
         if isinstance(value, int | str) and str(value).isdecimal() and 1 <= int(value) <= MOST:
             return int(value)
         raise ValueError(f"must be auto, or a number from 1 to {MOST}")
+
+    @field_validator("ray_address")
+    @classmethod
+    def _where(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("engine") != "ray":
+            raise ValueError("needs `--engine ray`")
+        return value
 
     @field_validator("audit", "canaries", mode="before")
     @classmethod

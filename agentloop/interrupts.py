@@ -35,3 +35,22 @@ def on_interrupt(handler: Callable[[], None]) -> Iterator[None]:
             loop.remove_signal_handler(number)
             if earlier is not None:
                 signal.signal(number, earlier)  # a notebook's own, say
+
+
+@contextlib.contextmanager
+def cut_off_by_interrupt() -> Iterator[None]:
+    """Cut off what is awaited inside at Ctrl-C or SIGTERM. Raises KeyboardInterrupt then."""
+    task = asyncio.current_task()
+    assert task is not None
+    heard: list[bool] = []
+
+    def cut() -> None:
+        heard.append(task.cancel())
+
+    with on_interrupt(cut):
+        try:
+            yield
+        except asyncio.CancelledError:
+            if heard:
+                raise KeyboardInterrupt from None
+            raise

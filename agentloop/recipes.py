@@ -68,7 +68,7 @@ def find_recipe(ref: str | Recipe | FoundRecipe) -> FoundRecipe:
         module = importlib.import_module(f"{PACKAGE}.{ref}")
         return _from_module(module, "graph", ref)
     raise RecipeError(
-        f"there is no recipe `{ref}`{did_you_mean(ref, [*own, *packaged()])}; "
+        f"there is no recipe `{ref}`{did_you_mean(ref, {*own, *packaged()})}; "
         "a file of your own is named by its path: `my_graph.py`"
     )
 

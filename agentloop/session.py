@@ -20,6 +20,7 @@ from agentloop.engines import Driver, Task, Walked, engine_for, items_at_once
 from agentloop.errors import AgentloopError, BudgetReached, SettingsError
 from agentloop.feed import Feed
 from agentloop.intake import Intake
+from agentloop.interrupts import cut_off_by_interrupt
 from agentloop.models.base import Reply
 from agentloop.models.budget import Budget
 from agentloop.models.family import family
@@ -147,7 +148,8 @@ class Session:
         for notice in (*sorted(notices), *self._plan.kit.notices):
             self._crew.note(notice)
         told = (self._crew.note, self._tally.note_refusal)
-        await self._engine.start(Driver(self._journal, self._budget, *told))
+        with cut_off_by_interrupt():
+            await self._engine.start(Driver(self._journal, self._budget, *told))
         beat, clock = asyncio.create_task(self._heartbeat()), self._clock()
         try:
             with tracing_context(enabled=False):

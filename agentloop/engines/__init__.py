@@ -22,7 +22,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from agentloop.errors import SettingsError
 from agentloop.models.budget import Budget
 from agentloop.models.channel import Note
 from agentloop.plan import Plan
@@ -107,8 +106,6 @@ def engine_for(plan: Plan) -> Engine:
         from agentloop.engines.cluster import Cluster
 
         return Cluster(plan)
-    if plan.settings.ray_address is not None:
-        raise SettingsError("`--ray-address` says where: say `--engine ray` too")
     workers = plan.settings.workers or 1
     if workers == 1 or (workers == "auto" and processors() == 1):
         return Inside(plan)

@@ -12,28 +12,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import importlib.util
-import logging
 import os
-import secrets
-import signal
 import socket
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from agentloop import __version__
 from agentloop.engines import Driver, processors
+from agentloop.engines.connected import joined, started_here
 from agentloop.engines.hand import FAREWELL, Hand
 from agentloop.engines.luggage import Luggage
 from agentloop.engines.parcel import Orders, Parcel, pack
 from agentloop.engines.processes import Bench, Processes
-from agentloop.engines.seal import Seals, Stranger, fresh, shake
+from agentloop.engines.seal import fresh, welcomed
 from agentloop.engines.wire import Message, Wire
-from agentloop.errors import SettingsError, WorkerError, boundary
+from agentloop.errors import SettingsError, WorkerError
 from agentloop.models.choose import OPENAI_COMPATIBLE, Provider
 from agentloop.models.embedded import EmbeddedModel
 from agentloop.plan import Plan
@@ -42,12 +38,6 @@ if TYPE_CHECKING:
     from ray.actor import ActorHandle
 
 SOON = 10.0  # seconds after which those who are there begin, and others join them later
-SMALL = 80 * 2**20  # bytes of Ray's object store, which is not used
-QUIET = {
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # else a FutureWarning
-}
-OURS = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}  # listens on loopback alone, as there
 
 
 class ActorHand(Hand):
@@ -75,7 +65,7 @@ class ActorHand(Hand):
             self._service = asyncio.create_task(
                 _served(self._actor, listener.getsockname()[:2], secret)
             )
-            coming = asyncio.create_task(_welcomed(listener, secret))
+            coming = asyncio.create_task(welcomed(listener, secret))
             try:
                 await asyncio.wait((coming, self._service), return_when=asyncio.FIRST_COMPLETED)
                 if not coming.done():
@@ -83,6 +73,7 @@ class ActorHand(Hand):
                 end, seals = coming.result()
             finally:
                 coming.cancel()
+                await asyncio.wait([coming])
         self._wire = await Wire.over(end, self._take, self._lost, seals)
         self._service.add_done_callback(self._over)
         self.send("begin", self._orders)
@@ -141,17 +132,6 @@ def _seat() -> ActorHandle[Any]:
 async def _served(actor: ActorHandle[Any], address: tuple[str, int], secret: bytes) -> None:
     """Have an actor serve; return when it does no more. Raises RayError."""
     await actor.serve.remote(address, secret, __version__, [str(entry) for entry in sys.path])
-
-
-async def _welcomed(listener: socket.socket, secret: bytes) -> tuple[socket.socket, Seals]:
-    """Return a connection to the first who knows the secret."""
-    loop = asyncio.get_running_loop()
-    while True:
-        end, _ = await loop.sock_accept(listener)
-        try:
-            return end, await asyncio.to_thread(shake, end, secret, driver=True)
-        except (Stranger, OSError):
-            end.close()
 
 
 def _kill(actor: ActorHandle[Any]) -> None:
@@ -218,7 +198,7 @@ class Cluster(Processes):
             wanted = said if isinstance(said, int) else 1
             self._last.enter_context(started_here(max(wanted, processors())))
         elif not there:
-            self._last.enter_context(_joined(self._address))
+            self._last.enter_context(joined(self._address))
         import ray  # its constants are read from the environment, which stands now
 
         self._keys = {} if own else _keys_of(self._plan)
@@ -289,116 +269,3 @@ def _keys_of(plan: Plan) -> dict[str, str]:
         if variable and (key := os.environ.get(variable)):
             found[variable] = key
     return found
-
-
-@contextlib.contextmanager
-def started_here(processors: int) -> Iterator[None]:
-    """Run a cluster on this machine, which nobody else reaches. Raises WorkerError.
-
-    Where Ray was imported before, it listens on all interfaces, and its token alone keeps others out.
-    """
-    with _environment(QUIET | _ours()):
-        import ray
-
-        with _own_signals(), _said_by("Ray does not start"):
-            ray.init(
-                "local",
-                num_cpus=processors,
-                object_store_memory=SMALL,
-                include_dashboard=False,
-                log_to_driver=False,
-                configure_logging=False,
-            )
-        with _silent():
-            try:
-                yield
-            finally:
-                ray.shutdown()
-
-
-@contextlib.contextmanager
-def _joined(address: str) -> Iterator[None]:
-    """Be connected to a cluster that runs already. Raises WorkerError."""
-    _knock(address)
-    with _environment(QUIET):
-        import ray
-
-        with _own_signals(), _said_by(f"`--ray-address {address}`"):
-            ray.init(address, log_to_driver=False, configure_logging=False)
-        with _silent():
-            try:
-                yield
-            finally:
-                ray.shutdown()
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Keep Ray from saying on stdout, where our data goes, that a worker has died."""
-    worker: Any = sys.modules.get("ray._private.worker")  # there is no setting for it
-    usual = getattr(worker, "print_to_stdstream", None)
-    if usual is None:
-        yield
-        return
-    worker.print_to_stdstream = lambda *_, **__: None
-    try:
-        yield
-    finally:
-        worker.print_to_stdstream = usual
-
-
-def _knock(address: str) -> None:
-    """Raise WorkerError where nobody listens: Ray itself tries for minutes."""
-    host, _, port = address.rpartition(":")
-    if host and port.isdecimal():
-        with boundary(WorkerError, f"no Ray cluster answers at `{address}`", OSError):
-            socket.create_connection((host.strip("[]"), int(port)), SOON).close()
-
-
-@contextlib.contextmanager
-def _said_by(what: str) -> Iterator[None]:
-    """Say in one line what Ray raises, and keep its own lines back."""
-    log = logging.getLogger("ray")
-    before = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        yield
-    except Exception as error:  # whatever it raises
-        said = " ".join(str(error).split())[:300] or type(error).__name__
-        raise WorkerError(f"{what}: {said}") from error
-    finally:
-        log.setLevel(before)
-
-
-@functools.cache
-def _ours() -> dict[str, str]:
-    """Return what makes a cluster of one's own: nobody else gets in."""
-    return OURS | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
-
-
-@contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set variables that are not set, for a while; what Ray sets besides goes with them."""
-    before = {name: value for name, value in os.environ.items() if name.startswith("RAY_")}
-    os.environ.update({**values, **before})
-    try:
-        yield
-    finally:
-        for name in [name for name in os.environ if name.startswith("RAY_")]:
-            del os.environ[name]
-        os.environ.update(before)
-
-
-@contextlib.contextmanager
-def _own_signals() -> Iterator[None]:
-    """Keep Ctrl-C and SIGTERM as they were: Ray takes the latter."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            if handler is not None:
-                signal.signal(number, handler)

@@ -10,6 +10,7 @@ none can be changed, left out or sent again. It is not encrypted, as little as w
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import secrets
@@ -57,16 +58,23 @@ def fresh() -> bytes:
     return secrets.token_bytes(SIZE)
 
 
-def shake(end: socket.socket, secret: bytes, *, driver: bool) -> Seals:
-    """Prove oneself to the other end, and have it prove itself. Raises Stranger or OSError."""
-    end.settimeout(PATIENCE)
+async def shake(end: socket.socket, secret: bytes, *, driver: bool) -> Seals:
+    """Prove oneself to the other end, and have it prove itself, all within `PATIENCE` seconds.
+
+    Raises Stranger or OSError.
+    """
+    end.setblocking(False)
+    loop = asyncio.get_running_loop()
     mine = fresh()
-    end.sendall(mine)
-    both = (mine, _exactly(end)) if driver else (_exactly(end), mine)
     names = (b"driver", b"worker")
     ours, theirs = names if driver else names[::-1]
-    end.sendall(_derived(secret, b"proof of " + ours, *both))
-    if not hmac.compare_digest(_derived(secret, b"proof of " + theirs, *both), _exactly(end)):
+    async with asyncio.timeout(PATIENCE):
+        await loop.sock_sendall(end, mine)
+        nonce = await _exactly(end)
+        both = (mine, nonce) if driver else (nonce, mine)
+        await loop.sock_sendall(end, _derived(secret, b"proof of " + ours, *both))
+        proof = await _exactly(end)
+    if not hmac.compare_digest(_derived(secret, b"proof of " + theirs, *both), proof):
         raise Stranger("one who does not know the secret")
     return Seals(
         Seal(_derived(secret, b"from " + ours, *both)),
@@ -74,14 +82,66 @@ def shake(end: socket.socket, secret: bytes, *, driver: bool) -> Seals:
     )
 
 
+async def welcomed(listener: socket.socket, secret: bytes) -> tuple[socket.socket, Seals]:
+    """Return a connection to the first who knows the secret; others keep nobody waiting."""
+    first: asyncio.Future[tuple[socket.socket, Seals]] = asyncio.get_running_loop().create_future()
+    guests: set[asyncio.Task[None]] = set()
+    door = asyncio.create_task(_opened(listener, secret, first, guests))
+    door.add_done_callback(lambda _: _failed(door, first))
+    try:
+        return await first
+    finally:
+        for task in (door, *guests):
+            task.cancel()
+        await asyncio.gather(door, *guests, return_exceptions=True)
+
+
+async def _opened(
+    listener: socket.socket,
+    secret: bytes,
+    first: asyncio.Future[tuple[socket.socket, Seals]],
+    guests: set[asyncio.Task[None]],
+) -> None:
+    """Meet whoever comes, each in a task of its own."""
+    loop = asyncio.get_running_loop()
+    while True:
+        end, _ = await loop.sock_accept(listener)
+        guest = asyncio.create_task(_met(end, secret, first))
+        guests.add(guest)
+        guest.add_done_callback(guests.discard)
+
+
+def _failed(door: asyncio.Task[None], first: asyncio.Future[tuple[socket.socket, Seals]]) -> None:
+    if not door.cancelled() and (error := door.exception()) and not first.done():
+        first.set_exception(error)
+
+
+async def _met(
+    end: socket.socket, secret: bytes, first: asyncio.Future[tuple[socket.socket, Seals]]
+) -> None:
+    """Keep the connection where its other end is the first who knows the secret."""
+    kept = False
+    try:
+        seals = await shake(end, secret, driver=True)
+        if not first.done():
+            first.set_result((end, seals))
+            kept = True
+    except (Stranger, OSError):
+        pass
+    finally:
+        if not kept:
+            end.close()
+
+
 def _derived(secret: bytes, what: bytes, *nonces: bytes) -> bytes:
     return hashlib.blake2b(b"".join((what, *nonces)), key=secret, digest_size=SIZE).digest()
 
 
-def _exactly(end: socket.socket) -> bytes:
+async def _exactly(end: socket.socket) -> bytes:
+    loop = asyncio.get_running_loop()
     got = b""
     while len(got) < SIZE:
-        more = end.recv(SIZE - len(got))
+        more = await loop.sock_recv(end, SIZE - len(got))
         if not more:
             raise Stranger("one who went away")
         got += more

@@ -34,10 +34,13 @@ class Seat:
         sys.path += [entry for entry in path if entry not in sys.path and Path(entry).exists()]
         os.dup2(2, 1)  # what a recipe prints is no data
         end = socket.create_connection(address, PATIENCE)
-        seals = shake(end, secret, driver=False)
         end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         end.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         try:
-            asyncio.run(serve(end, seals))
+            asyncio.run(_served(end, secret))
         finally:
             put_away()
+
+
+async def _served(end: socket.socket, secret: bytes) -> None:
+    await serve(end, await shake(end, secret, driver=False))

@@ -15,7 +15,7 @@ def ray_address() -> Iterator[str]:
     """Be connected to a cluster, and return its address."""
     if importlib.util.find_spec("ray") is None:
         pytest.skip("the ray extra is not installed")
-    from agentloop.engines.cluster import started_here
+    from agentloop.engines.connected import started_here
 
     with started_here(ACTORS):
         import ray

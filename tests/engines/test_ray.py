@@ -20,10 +20,12 @@ from typing import Any
 import pytest
 
 import agentloop as al
-from agentloop.engines.cluster import SMALL, ActorHand
+from agentloop.engines.cluster import ActorHand
+from agentloop.engines.connected import SMALL
 from agentloop.errors import IdentityError, SettingsError, WorkerError
 from agentloop.models.embedded import installed
 from agentloop.records import Event
+from agentloop.runner import dry_run_of
 from agentloop.store import Store
 from agentloop.store.files import connect
 from tests.builders import GRAPH, agent, command, environment, python, serving, write_graph
@@ -63,17 +65,15 @@ def two_nodes(tmp_path: Path) -> Iterator[dict[str, str]]:
     known["PYTHONPATH"] = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
     address = f"127.0.0.2:{free_port()}"
     head = ["--head", "--port", address.partition(":")[2], "--include-dashboard", "false"]
-    started = []
-    try:
+    with contextlib.ExitStack() as started:
         for number, more in ((2, head), (3, ["--address", address])):
             folder = tmp_path / f"node {number}"
             folder.mkdir()
-            started.append(node(folder, known, "--node-ip-address", f"127.0.0.{number}", *more))
+            process = node(folder, known, "--node-ip-address", f"127.0.0.{number}", *more)
+            started.enter_context(no_longer(process))
+            started.callback(process.communicate, timeout=60)
+            started.callback(process.terminate)
         yield known | {"RAY_ADDRESS": address}
-    finally:
-        for process in reversed(started):
-            process.terminate()
-            process.communicate(timeout=60)
 
 
 def free_port() -> int:
@@ -90,14 +90,27 @@ def node(folder: Path, known: dict[str, str], *more: str) -> subprocess.Popen[st
     process = subprocess.Popen(
         line, cwd=folder, env=known, stdout=pipe, stderr=subprocess.STDOUT, text=True
     )
-    assert process.stdout is not None
-    said = []
-    for told in process.stdout:
-        said.append(told)
-        if "--block" in told:
-            return process
-    process.communicate()
-    raise AssertionError("".join(said))
+    try:
+        assert process.stdout is not None
+        said = []
+        for told in process.stdout:
+            said.append(told)
+            if "--block" in told:
+                return process
+        raise AssertionError("".join(said))
+    except BaseException:
+        with no_longer(process):
+            raise
+
+
+@contextlib.contextmanager
+def no_longer(process: subprocess.Popen[str]) -> Iterator[None]:
+    """Leave no process behind, whatever fails meanwhile."""
+    with process:
+        try:
+            yield
+        finally:
+            process.kill()
 
 
 class Deadly(FaultyEndpoint):
@@ -146,8 +159,9 @@ class TestDeath:
         with Deadly(1000) as server:
             server.begin()
             process = work.start(tmp_path, server.url, *more)
-            server.kill(process.pid, 2500, held=wide)
-            code, _, _ = work.ended(process)
+            with no_longer(process):
+                server.kill(process.pid, 2500, held=wide)
+                code, _, _ = work.ended(process)
             assert (code, len(server.seats)) == (-signal.SIGKILL, 2)
             assert all(ends(pid) for pid in server.seats)
             server.begin()
@@ -214,6 +228,22 @@ class TestRoom:
             model = al.ScriptedModel(acting.gladly)
             run = play(str(write_graph(tmp_path)), tmp_path, model=model, progress=leave)
         assert run.counts["accepted"] == 12
+
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_a_signal_ends_the_wait(self, tmp_path: Path, ray_address: str, number: int) -> None:
+        """Nothing was begun, so that no store stays."""
+        work.prepare(tmp_path, 2)
+        more = ["--engine", "ray", "--ray-address", ray_address, "--progress", "plain"]
+        with taken(ACTORS):
+            process = command(*work.line("http://127.0.0.1:9/v1", *more), cwd=tmp_path)
+            assert process.stderr is not None
+            with no_longer(process):
+                said = next((line for line in process.stderr if "no processor free" in line), "")
+                assert said
+                process.send_signal(number)
+                code, _, err = work.ended(process)
+        assert (code, "Traceback" in err) == (130, False), err
+        assert not (tmp_path / work.STORE).exists()
 
     def test_as_many_as_there_are_processors_free(
         self, tmp_path: Path, ray_address: str, monkeypatch: pytest.MonkeyPatch
@@ -360,11 +390,12 @@ class TestEnd:
         with serving(agent()) as server:
             server.latency = 0.02
             process = command(*line, server.url, cwd=tmp_path, start_new_session=True)
-            server.wait_for(20, 120)  # Ray itself has to start
-            started = children(process.pid)
-            assert len(started) > 2  # Ray's own, and its raylet among them
-            os.killpg(process.pid, signal.SIGINT)
-            code, _, err = work.ended(process)
+            with no_longer(process):
+                server.wait_for(20, 120)  # Ray itself has to start
+                started = children(process.pid)
+                assert len(started) > 2  # Ray's own, and its raylet among them
+                os.killpg(process.pid, signal.SIGINT)
+                code, _, err = work.ended(process)
             counts = Store(tmp_path / "qa.duckdb").counts()
             assert counts["requests"] == counts["calls"] == server.requests
         assert code == 130, err
@@ -372,6 +403,28 @@ class TestEnd:
         assert "Traceback" not in err
         assert "ray" not in err.replace("--engine ray", "").lower()
         assert all(ends(pid) for pid in started)
+
+
+class TestOwnCluster:
+    def test_where_ray_was_imported_before_others_do_not_reach_it(self, tmp_path: Path) -> None:
+        """What listens on every address answers at 127.0.0.2 too."""
+        script = (
+            "import ray, socket\n"
+            "from agentloop.engines.connected import started_here\n"
+            "with started_here(1):\n"
+            "    found = [int(ray.get_runtime_context().gcs_address.rpartition(':')[2])]\n"
+            "    found.append(ray.nodes()[0]['NodeManagerPort'])\n"
+            "    for port in found:\n"
+            "        socket.create_connection(('127.0.0.1', port)).close()\n"
+            "        try:\n"
+            "            socket.create_connection(('127.0.0.2', port)).close()\n"
+            "            print('open', port)\n"
+            "        except ConnectionRefusedError:\n"
+            "            print('shut')\n"
+            "    print(ray._private.authentication.authentication_utils.is_token_auth_enabled())\n"
+        )
+        done = work.ended(python(script, cwd=tmp_path))
+        assert (done.code, done.out) == (0, "shut\nshut\nTrue\n"), done.err
 
 
 class TestRefusals:
@@ -393,8 +446,10 @@ class TestRefusals:
         self.refused(tmp_path, "ray://somewhere", "HOST:PORT", ray_address="ray://somewhere:10001")
 
     def test_an_address_without_the_engine(self, tmp_path: Path) -> None:
-        address = {"ray_address": "127.0.0.1:6379", "engine": "local"}
-        self.refused(tmp_path, "`--ray-address`", "`--engine ray`", **address)
+        address: dict[str, Any] = {"ray_address": "127.0.0.1:6379", "engine": "local"}
+        self.refused(tmp_path, "`ray_address`", "`--engine ray`", **address)
+        with pytest.raises(SettingsError, match="`--engine ray`"):
+            dry_run_of(str(write_graph(tmp_path)), seeds=seeds(1), model="openai/x", **address)
 
     def test_where_nobody_listens(self, tmp_path: Path) -> None:
         with nobody() as url:

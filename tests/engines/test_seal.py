@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agentloop.engines.seal import SIZE, Seals, Stranger, fresh, shake
+from agentloop.engines.seal import SIZE, Seals, Stranger, fresh, shake, welcomed
 from agentloop.engines.wire import HEAD, Message, Wire
 
 Meddle = Callable[[bytes], bytes]
@@ -24,7 +25,7 @@ def met(one: bytes, other: bytes) -> tuple[Any, Any]:
     def there() -> None:
         with theirs:
             try:
-                found.append(shake(theirs, other, driver=False))
+                found.append(asyncio.run(shake(theirs, other, driver=False)))
             except (Stranger, OSError) as error:
                 found.append(error)
 
@@ -32,7 +33,7 @@ def met(one: bytes, other: bytes) -> tuple[Any, Any]:
     thread.start()
     with ours:
         try:
-            here: Any = shake(ours, one, driver=True)
+            here: Any = asyncio.run(shake(ours, one, driver=True))
         except (Stranger, OSError) as error:
             here = error
     thread.join()
@@ -59,6 +60,41 @@ def test_one_without_the_secret_stays_outside_and_learns_that() -> None:
     assert isinstance(there, Stranger)
 
 
+def test_those_who_say_nothing_keep_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentloop.engines.seal.PATIENCE", 3600.0)
+    secret = fresh()
+
+    async def meet() -> None:
+        with contextlib.ExitStack() as stack:
+            listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+            listener.setblocking(False)
+            strangers = [
+                stack.enter_context(socket.create_connection(listener.getsockname()))
+                for _ in range(40)
+            ]
+            guest = stack.enter_context(socket.create_connection(listener.getsockname()))
+            async with asyncio.timeout(60):
+                (end, here), there = await asyncio.gather(
+                    welcomed(listener, secret), shake(guest, secret, driver=False)
+                )
+            with end:
+                frame = memoryview(b"something")
+                there.theirs.check(frame, here.ours.of(frame))
+            for stranger in strangers:
+                stranger.settimeout(60)
+                assert len(stranger.recv(2 * SIZE)) == SIZE
+                assert stranger.recv(1) == b""  # put out
+
+    asyncio.run(meet())
+
+
+def test_one_who_takes_too_long_is_a_stranger(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agentloop.engines.seal.PATIENCE", 0.01)
+    ours, theirs = socket.socketpair()
+    with ours, theirs, pytest.raises(TimeoutError):
+        asyncio.run(shake(ours, fresh(), driver=True))
+
+
 def test_one_who_says_back_what_he_hears_stays_outside() -> None:
     """The driver's own proof, sent back to it, is none of a worker's."""
     ours, theirs = socket.socketpair()
@@ -71,7 +107,7 @@ def test_one_who_says_back_what_he_hears_stays_outside() -> None:
     thread = threading.Thread(target=echo)
     thread.start()
     with ours, pytest.raises(Stranger):
-        shake(ours, fresh(), driver=True)
+        asyncio.run(shake(ours, fresh(), driver=True))
     thread.join()
 
 
