@@ -9,7 +9,7 @@ two cores that one, the driver and the workers share them. Counted from the firs
 settled to the last tenth, so that starting up and ending are no part of it. One worker is the run's own
 process; of the engine `ray` it is one actor. `driver_cpu_ms` is the CPU time an item of the process
 that drives, `loop_cpu_ms` that of its event loop's thread: what lies between are mostly the store's
-folds, one every two seconds however few items there are. Prints one JSON object.
+folds, one every few seconds however few items there are. Prints one JSON object.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def say_which_grading(store: Store, run: str, grading: int) -> int:
 def status(store: str, run_name: str | None, grading: int, as_json: bool) -> None:
     """Show how a run stands: verdicts, scores, pace, cost.
 
-    Also while another process runs it: as far as that has stored, every two seconds or so.
+    Also while another process runs it: as far as that has stored, every few seconds.
     """
     with look(store, run_name) as (opened, run):
         grading = say_which_grading(opened, run, grading)

@@ -1,4 +1,4 @@
-"""The one writer of a store: lock, journal, folds every few seconds.
+"""The one writer of a store: lock, journal, folds every few seconds, the seldomer the dearer they are.
 
 Enters: rows, from the event loop. Leaves: rows that are safe at once and in DuckDB soon, in groups.
 Refuses to know: the graph, admission, what the rows mean.
@@ -34,7 +34,9 @@ from agentloop.store.files import (
 if TYPE_CHECKING:
     import duckdb
 
-FOLD_SECONDS = 2.0
+FOLD_SECONDS = 2.0  # between folds, at least, unless there are many lines
+FOLD_SHARE = 0.01  # of one processor, that folds of few lines may take …
+FOLD_LATEST = 10.0  # … but nobody waits longer than so many seconds
 FOLD_LINES = 3000
 LAST_PATIENCE = 60.0  # seconds that the last fold waits for a reader, an export say
 TAKE_PATIENCE = 3.0  # seconds that a new writer waits for a reader that folds
@@ -143,19 +145,22 @@ class Writer:
             self._lock.release()
 
     def _work(self) -> None:
+        took = 0.0
         while True:
-            self._wake.wait(FOLD_SECONDS)
+            self._wake.wait(max(FOLD_SECONDS, min(FOLD_LATEST, took / FOLD_SHARE)))
             self._wake.clear()
             if self._closing:
                 return
             if not self._lines and not self.files.pending:
                 continue
+            before = time.thread_time()
             try:
                 self._fold_beside()
             except StoreBusy:
                 continue  # a reader only delays a fold
             except Exception as error:
                 self._error = error
+            took = time.thread_time() - before
 
     def _fold_beside(self) -> None:
         """Fold while appends go on: only the renaming happens under the mutex."""
