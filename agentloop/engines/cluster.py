@@ -18,15 +18,17 @@ import socket
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from agentloop import __version__
 from agentloop.engines import Driver, processors
+from agentloop.engines.bench import Bench
 from agentloop.engines.connected import joined, started_here
 from agentloop.engines.hand import FAREWELL, Hand
 from agentloop.engines.luggage import Luggage
 from agentloop.engines.parcel import Orders, Parcel, pack
-from agentloop.engines.processes import Bench, Processes
+from agentloop.engines.processes import Processes
 from agentloop.engines.seal import fresh, welcomed
 from agentloop.engines.wire import Message, Wire
 from agentloop.errors import SettingsError, WorkerError
@@ -111,7 +113,8 @@ class ActorHand(Hand):
         await asyncio.wait([self._service], timeout=FAREWELL)
         _kill(actor)
         await asyncio.wait([self._service], timeout=FAREWELL)
-        return _how(self._service)
+        where = f"; what it wrote is in {self.log}" if self.log else ""
+        return f"{_how(self._service)}{where}"
 
     def kill(self) -> None:
         """End it at once."""
@@ -174,6 +177,8 @@ class Cluster(Processes):
                 f"`--ray-address {self._address}`: name HOST:PORT, on a machine of the cluster: "
                 "workers connect to the process that drives"
             )
+        self._own = False
+        """Whether the cluster is one of our own, of this machine alone."""
         self._host = ""
         self._free = 0
         """Processors that nobody in the cluster uses."""
@@ -192,8 +197,8 @@ class Cluster(Processes):
     def _join_cluster(self) -> None:
         """Connect to Ray; where this process is connected already, that is not ours to end."""
         there = "ray" in sys.modules and sys.modules["ray"].is_initialized()
-        own = not (self._address or there)
-        if own:
+        self._own = not (self._address or there)
+        if self._own:
             said = self._plan.settings.workers
             wanted = said if isinstance(said, int) else 1
             self._last.enter_context(started_here(max(wanted, processors())))
@@ -201,7 +206,7 @@ class Cluster(Processes):
             self._last.enter_context(joined(self._address))
         import ray  # its constants are read from the environment, which stands now
 
-        self._keys = {} if own else _keys_of(self._plan)
+        self._keys = {} if self._own else _keys_of(self._plan)
         self._host = ray.util.get_node_ip_address()
         self._free = int(ray.available_resources().get("CPU", 0))
         embedded = [m for m in self._limits.values() if isinstance(m.model, EmbeddedModel)]
@@ -214,6 +219,13 @@ class Cluster(Processes):
     def _wanted(self) -> int:
         said = self._plan.settings.workers
         return said if isinstance(said, int) else max(1, self._free)
+
+    def _scales(self) -> bool:
+        return not isinstance(self._plan.settings.workers, int)
+
+    def _room(self) -> int:
+        """Return as many as calls allow: an actor that waits is what makes a cluster grow."""
+        return processors() if self._own else self._most
 
     def _hire(
         self, orders: Orders, received: Callable[[Message], None], gone: Callable[[], None]
@@ -242,14 +254,7 @@ class Cluster(Processes):
                 "the cluster has a processor for them"
             )
         for task in waiting:
-            self._in_the_background(self._join(task, started[task]))
-
-    async def _join(self, task: asyncio.Task[None], bench: Bench) -> None:
-        with self._failing():
-            try:
-                await task
-            except Exception as error:
-                self._do_without(bench, error)
+            self._staff.expect(started[task], partial(_result, task))
 
     async def close(self) -> None:
         """End the workers, and leave the cluster."""
@@ -257,6 +262,10 @@ class Cluster(Processes):
             await super().close()
         finally:
             self._last.close()
+
+
+async def _result(task: asyncio.Task[None]) -> None:
+    await task
 
 
 def _keys_of(plan: Plan) -> dict[str, str]:

@@ -39,7 +39,9 @@ class Hand:
         received: Callable[[Message], None],
         gone: Callable[[], None],
     ):
-        self.number = orders.place.number
+        self.number = orders.number
+        self.log = ""
+        """Where it writes what is not brought home; nothing where that is our own stderr."""
         self._orders = orders
         self._received = received
         self._gone = gone
@@ -109,6 +111,7 @@ class Hand:
 
     def _take(self, message: Message) -> None:
         if message[0] == "ready":
+            self.log = message[1]
             if not self._ready.done():
                 self._ready.set_result(None)
         elif message[0] == "refused":

@@ -62,6 +62,8 @@ class Orders:
     """What a worker is told when it starts."""
 
     parcel: Parcel
+    number: int
+    """By which a person is told of it."""
     place: Place
     budget: bool
     """Whether money must be set aside."""
@@ -69,6 +71,8 @@ class Orders:
     """Where embedded models run already, by name."""
     keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     """What endpoints know the user by, for a machine whose environment lacks it."""
+    report: float = 0.0
+    """Seconds after which it says how busy it was, again and again; never where that is zero."""
 
 
 def limits_of(shop: Workshop) -> dict[str, Limits]:

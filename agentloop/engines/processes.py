@@ -21,14 +21,16 @@ import asyncio
 import contextlib
 import itertools
 from collections import Counter, deque
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from agentloop.engines import Driver, Task, Walked, items_at_once, processors
+from agentloop.engines import Driver, Task, Walked, items_at_once, load, processors
+from agentloop.engines.bench import SUSPECT, Bench, Job
 from agentloop.engines.hand import Hand
-from agentloop.engines.parcel import Orders, Parcel, Place, limits_of, pack
+from agentloop.engines.load import Load
+from agentloop.engines.parcel import Orders, Parcel, limits_of, pack
+from agentloop.engines.staff import Staff
 from agentloop.engines.till import Permits, Till
 from agentloop.engines.wire import Message
 from agentloop.errors import AgentloopError, WorkerError
@@ -36,47 +38,10 @@ from agentloop.models.embedded import Address, EmbeddedModel
 from agentloop.models.rate import UNLIMITED
 from agentloop.plan import Plan
 from agentloop.records import Verdict
-from agentloop.store.journal import Memory, Page
+from agentloop.store.journal import Page
 
-SUSPECT = 2  # deaths that an item has seen before it is walked apart from others that have
 GUILTY = 3  # deaths that an item has seen before it is given up
 LEAVE = 5.0  # seconds that a worker has to stop an item that is cancelled
-
-
-@dataclass(eq=False)
-class Job:
-    """A task on its way."""
-
-    number: int
-    task: Task
-    memory: Memory | None
-    done: asyncio.Future[Walked]
-    lines: list[bytes] = field(default_factory=list)
-    """What was written of its calls in this sitting."""
-    deaths: int = 0
-    """Workers that died with it in their hands."""
-    bench: Bench | None = None
-    """Where it is walked; None while it waits."""
-    left: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set once nobody walks it any more."""
-
-
-@dataclass(eq=False)
-class Bench:
-    """A worker's place, which is filled anew when the worker dies."""
-
-    place: Place
-    hand: Hand | None = None
-    """None while nobody is there who can walk."""
-    till: Till | None = None
-    jobs: dict[int, Job] = field(default_factory=dict)
-    told: Counter[str] = field(default_factory=Counter)
-    """What it has said, and how often."""
-
-    @property
-    def suspects(self) -> bool:
-        """Whether it walks an item that has seen workers die."""
-        return any(job.deaths >= SUSPECT for job in self.jobs.values())
 
 
 class Processes:
@@ -88,7 +53,7 @@ class Processes:
         self._parcel = self._packed()
         self._limits = limits_of(plan)
         self._most = min(limits.concurrency for limits in self._limits.values())
-        self._benches: list[Bench] = []
+        self._staff = Staff(self._fill, self._in_the_background, self._changed)
         self._jobs: dict[str, Job] = {}
         self._waiting: deque[Job] = deque()
         self._pages: list[tuple[Bench, int | None, str, Page]] = []
@@ -96,12 +61,10 @@ class Processes:
         self._told: Counter[str] = Counter()
         self._served: dict[str, Address] = {}
         self._permits: dict[str, Permits] = {}
-        self._repairs: set[asyncio.Task[None]] = set()
+        self._beside: set[asyncio.Task[None]] = set()
         self._closing = False
         self._deaths = 0
         """Workers that died since an item last came home."""
-        self._most_deaths = 0
-        """As many as an item in each worker's hands is given up for, and one more beside them."""
         self._error: AgentloopError | None = None
         """Why nothing can be walked any more."""
         self._answering: set[str] = set()
@@ -117,21 +80,22 @@ class Processes:
         self._driver = driver
         wanted = self._wanted()
         count = min(wanted, self._most)
-        if count < wanted:
+        if count < wanted and not self._scales():
             driver.note(
                 f"workers: {count} and no more, for each needs a call of its own, and an "
                 f"endpoint bears {self._most} at once"
             )
-        self._benches = [Bench(Place(number, count)) for number in range(count)]
-        self._most_deaths = GUILTY * (count + 1)
+        self._staff.make(count, min(self._most, self._room()))
         for role, limits in self._limits.items():
             if limits.rate != UNLIMITED:
                 self._permits[role] = Permits(limits.rate)
             if isinstance(limits.model, EmbeddedModel):
                 self._served[limits.model.name] = await limits.model.serve()
-        started = {asyncio.create_task(self._fill(bench)): bench for bench in self._benches}
+        benches = self._staff.benches
+        started = {asyncio.create_task(self._fill(bench)): bench for bench in benches}
         try:
             await self._assembled(started)
+            await self._staff.begin()
         except BaseException:
             for task in started:
                 task.cancel()
@@ -147,6 +111,14 @@ class Processes:
         said = self._plan.settings.workers
         return processors() if said == "auto" else said or 1
 
+    def _scales(self) -> bool:
+        """Whether there are more workers, or fewer, when there is more or less to do."""
+        return self._plan.settings.workers == "auto"
+
+    def _room(self) -> int:
+        """Return how many workers there may ever be, as far as processors go."""
+        return processors()
+
     async def _assembled(self, started: Mapping[asyncio.Task[None], Bench]) -> None:
         """Wait until there are workers enough to begin with. Raises UserError."""
         await asyncio.gather(*started)
@@ -161,7 +133,14 @@ class Processes:
         """Start a worker for a place."""
         bench.told.clear()
         budget = self._driver.budget
-        orders = Orders(self._parcel, bench.place, budget is not None, self._served)
+        orders = Orders(
+            self._parcel,
+            bench.number,
+            bench.place,
+            budget is not None,
+            self._served,
+            report=load.REPORT if self._scales() else 0.0,
+        )
         hand = self._hire(orders, partial(self._take, bench), partial(self._lost, bench))
         bench.till = Till(budget, self._permits, hand.send)
         try:
@@ -170,7 +149,7 @@ class Processes:
             hand.kill()
             await hand.close()
             raise
-        bench.hand = hand
+        bench.stood(hand)
         for role in self._answering:
             hand.send("heard", role)
         self._assign()
@@ -218,8 +197,9 @@ class Processes:
         suspect = job.deaths >= SUSPECT
         free = [
             bench
-            for bench in self._benches
+            for bench in self._staff.benches
             if bench.hand is not None
+            and bench.open
             and len(bench.jobs) < bench.place.share(items_at_once(self._plan.concurrency))
             and not (suspect and bench.suspects)
         ]
@@ -279,9 +259,7 @@ class Processes:
 
     def _ended(self, bench: Bench, number: int) -> Job:
         self._commit()
-        job = bench.jobs.pop(number)
-        job.bench = None
-        job.left.set()
+        job = bench.ended(number)
         self._assign()
         return job
 
@@ -290,7 +268,7 @@ class Processes:
         if role in self._answering:
             return
         self._answering.add(role)
-        for other in self._benches:
+        for other in self._staff.everybody:
             if other.hand is not None:
                 other.hand.send("heard", role)
 
@@ -300,6 +278,17 @@ class Processes:
         if bench.told[text] > self._told[text]:
             self._told[text] += 1
             self._driver.note(text)
+
+    def _obeyed(self, bench: Bench, number: int) -> None:
+        bench.obeyed(number)
+
+    def _load(self, bench: Bench, load: Load) -> None:
+        self._staff.weigh(bench, load)
+
+    def _changed(self, text: str) -> None:
+        """Tell of a change among workers; what waits may have somebody to go to."""
+        self._driver.note(text)
+        self._assign()
 
     def _busy(self, bench: Bench) -> None:
         """Pass on that a limit refused a request."""
@@ -316,27 +305,26 @@ class Processes:
         if not self._closing:
             self._in_the_background(self._mend(bench))
 
-    def _in_the_background(self, repair: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(repair)
-        self._repairs.add(task)
-        task.add_done_callback(self._repairs.discard)
+    def _in_the_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Do something beside all else; what it raises ends all that is on its way."""
+        task = asyncio.create_task(work)
+        self._beside.add(task)
+        task.add_done_callback(self._over)
+        return task
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        self._beside.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None and not isinstance(error, AgentloopError):
+            error = WorkerError(f"a worker cannot be replaced: {type(error).__name__}: {error}")
+        if error is not None:
+            self._fail(error)
 
     async def _mend(self, bench: Bench) -> None:
-        """Have the items of a worker that died go on, and fill its place."""
-        with self._failing():
-            await self._take_over(bench)
-            if self._error is None:
-                await self._refill(bench)
-
-    @contextlib.contextmanager
-    def _failing(self) -> Iterator[None]:
-        """Have what is raised end all that is on its way."""
-        try:
-            yield
-        except AgentloopError as error:
-            self._fail(error)
-        except Exception as error:
-            self._fail(WorkerError(f"a worker cannot be replaced: {type(error).__name__}: {error}"))
+        """Have the items of a worker that died go on, and fill its place unless it was to go."""
+        await self._take_over(bench)
+        if self._error is None and not bench.leaving:
+            await self._refill(bench)
 
     async def _take_over(self, bench: Bench) -> None:
         """Have the items of a worker that died wait for another."""
@@ -345,16 +333,13 @@ class Processes:
         assert bench.till is not None
         self._commit()
         bench.till.cut_off()
-        jobs, bench.jobs = list(bench.jobs.values()), {}
-        for job in jobs:
-            job.bench = None
-            job.left.set()
+        jobs = bench.bereft()
         how = await hand.ended()
         self._blame(jobs, how)
         again = [job for job in jobs if not job.done.done()]
         self._waiting.extendleft(reversed(again))
         self._deaths += 1
-        if self._deaths > self._most_deaths:
+        if self._deaths > GUILTY * (len(self._staff.everybody) + 1):
             raise WorkerError(
                 f"{self._deaths} workers died one after the other, and no item came home between "
                 f"them; the last {how}"
@@ -369,17 +354,7 @@ class Processes:
         try:
             await self._fill(bench)
         except Exception as error:
-            self._do_without(bench, error)
-
-    def _do_without(self, bench: Bench, error: Exception) -> None:
-        """Go on with the others. Raises the error where there are none."""
-        self._benches.remove(bench)
-        if not self._benches:
-            raise error
-        self._driver.note(
-            f"worker {bench.place.number + 1} stays away, and what is left of them goes on: {error}"
-        )
-        self._assign()
+            await self._staff.do_without(bench, error)
 
     def _blame(self, jobs: Sequence[Job], how: str) -> None:
         """Count a death for those that have seen most; give up what has seen too many."""
@@ -396,12 +371,13 @@ class Processes:
     async def close(self) -> None:
         """End the workers; what they still have to say is written down."""
         self._closing = True
-        for repair in list(self._repairs):
-            repair.cancel()
-        await asyncio.gather(*self._repairs, return_exceptions=True)
+        await asyncio.sleep(0)  # all that was begun has begun, and sees that it is cancelled
+        for task in list(self._beside):
+            task.cancel()
+        await asyncio.gather(*self._beside, return_exceptions=True)
         for permits in self._permits.values():
             permits.close()
-        hands = [bench.hand for bench in self._benches if bench.hand is not None]
+        hands = [bench.hand for bench in self._staff.everybody if bench.hand is not None]
         await asyncio.gather(*[hand.close() for hand in hands])
         self._commit()
         for limits in self._limits.values():

@@ -17,16 +17,21 @@ import os
 import pickle
 import signal
 import socket
+import stat
 import sys
 import threading
+import time
 import traceback
+from collections.abc import Coroutine, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from agentloop.checks import share_cores
 from agentloop.collecting import seldom_collecting
 from agentloop.engines import Task
-from agentloop.engines.parcel import Orders, limits_of, unpack
+from agentloop.engines.load import Load
+from agentloop.engines.parcel import Orders, Place, limits_of, unpack
 from agentloop.engines.remote import LeasedPace, Permit, Questions, RemoteBank, RemoteJournal
 from agentloop.engines.seal import Seals
 from agentloop.engines.walk import Walker
@@ -38,6 +43,8 @@ from agentloop.models.rate import UNLIMITED
 from agentloop.store.journal import Memory
 
 PR_SET_PDEATHSIG = 1  # from linux/prctl.h
+WARNINGS = 100  # different ones that a worker on another machine may send home
+LINE = 300  # characters of one
 
 
 class Worker:
@@ -55,6 +62,8 @@ class Worker:
         self._walker = Walker(shop, orders.parcel.run, self._journal, bank)
         self._walks: dict[int, asyncio.Task[tuple[str, Any]]] = {}
         self._limits = limits_of(shop)
+        self._whole = {role: limits.concurrency for role, limits in self._limits.items()}
+        self._tasks: set[asyncio.Task[None]] = set()
         self._paces: dict[str, LeasedPace] = {}
         for endpoint in set(shop.endpoints.values()):
             endpoint.note = endpoint.limits.note = self._note
@@ -63,6 +72,33 @@ class Worker:
             self._take_share(role, limits, orders)
             limits.on_answer = partial(wire.send, "heard", role)
         share_cores(orders.place.among)
+        if orders.report:
+            self._beside(self._say_load(orders.report))
+
+    def _beside(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _say_load(self, every: float) -> None:
+        """Say how busy this process was, again and again."""
+        while True:
+            at, used = time.monotonic(), processor_seconds()
+            await asyncio.sleep(every)
+            busy = (processor_seconds() - used) / (time.monotonic() - at)
+            borne = all(limits.width >= limits.concurrency for limits in self._limits.values())
+            self._wire.send("load", Load(busy, borne))
+
+    def bound(self, number: int, places: Sequence[Place]) -> None:
+        """Make no more calls at once than each place allows, and say when that is so."""
+        for role, limits in self._limits.items():
+            limits.bound(min(place.share(self._whole[role]) for place in places))
+        self._beside(self._obey(number))
+
+    async def _obey(self, number: int) -> None:
+        for limits in self._limits.values():
+            await limits.fit()
+        self._wire.send("obeyed", number)
 
     def _take_share(self, role: str, limits: Limits, orders: Orders) -> None:
         """Be one of several that use a model."""
@@ -135,10 +171,16 @@ class Worker:
 
     async def close(self) -> None:
         """Stop all walks, and let go of connections."""
-        for walk in list(self._walks.values()):
-            walk.cancel()
+        for task in (*self._walks.values(), *self._tasks):
+            task.cancel()
         for limits in self._limits.values():
             await limits.model.aclose()
+
+
+def processor_seconds() -> float:
+    """Return what this process has used of processors, with the programs that it has run."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
 
 
 def _is_left() -> bool:
@@ -193,18 +235,36 @@ class Post:
 
 
 class Home(logging.Handler):
-    """Sends warnings home, from a machine whose logs nobody reads."""
+    """Sends warnings home, from a machine whose logs nobody reads: each once, and no endless stream."""
 
     def __init__(self, wire: Wire):
         super().__init__(logging.WARNING)
         self._wire = wire
         self._loop = asyncio.get_running_loop()
+        self._sent: set[str] = set()
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send one line, from whatever thread it comes."""
-        text = f"{record.name}: {record.getMessage()}"
-        with contextlib.suppress(RuntimeError):  # the loop has ended
-            self._loop.call_soon_threadsafe(self._wire.send, "note", text)
+        text = f"{record.name}: {_first_line(record)}"
+        if len(self._sent) == WARNINGS:
+            text = f"a worker warns of more; the rest is in {_log() or 'its log'}"
+        if text not in self._sent and len(self._sent) <= WARNINGS:
+            self._sent.add(text)
+            with contextlib.suppress(RuntimeError):  # the loop has ended
+                self._loop.call_soon_threadsafe(self._wire.send, "note", text)
+
+
+def _first_line(record: logging.LogRecord) -> str:
+    line = next(iter(record.getMessage().splitlines()), "")
+    return line if len(line) <= LINE else f"{line[: LINE - 1]}…"
+
+
+def _log() -> str:
+    """Return where this process writes what nobody sees, as `FILE on HOST`; nothing where unknown."""
+    with contextlib.suppress(OSError):
+        if stat.S_ISREG(os.fstat(2).st_mode):
+            return f"{Path('/proc/self/fd/2').readlink()} on {socket.gethostname()}"
+    return ""
 
 
 async def serve(end: socket.socket, seals: Seals | None = None) -> int:
@@ -214,6 +274,7 @@ async def serve(end: socket.socket, seals: Seals | None = None) -> int:
     post = Post()
     wire = await Wire.over(end, post.received, post.lost, seals)
     if seals is not None:
+        logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")  # its log
         logging.getLogger().addHandler(Home(wire))
     orders = await post.orders
     if orders is None:
@@ -225,7 +286,7 @@ async def serve(end: socket.socket, seals: Seals | None = None) -> int:
         wire.close()
         return 0
     with seldom_collecting(), tracing_context(enabled=False):
-        wire.send("ready")
+        wire.send("ready", _log() if seals is not None else "")
         await post.ended.wait()
         await post.worker.close()
     wire.close()

@@ -223,6 +223,14 @@ class Width:
         self._blamed: tuple[float, float] | None = None  # the last width, and its share of refusals
         self._speeds: dict[Kind, Speed] = {}
 
+    def bound(self, ceiling: int) -> None:
+        """Have another ceiling; the endpoint is taken to bear as large a part of it as before."""
+        part = ceiling / self._ceiling
+        self._ceiling = ceiling
+        if self._blamed is not None:
+            self._blamed = (self._blamed[0] * part, self._blamed[1])
+        self._set(self._width * part)
+
     def served(self, kind: Kind, latency: float, load: int, now: float) -> None:
         """Take note of a reply, its latency and the most calls that were under way beside it."""
         self._served += 1

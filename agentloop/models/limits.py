@@ -74,6 +74,7 @@ class Gate:
         self._again: deque[Waiter] = deque()
         self._new: deque[Waiter] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._left = asyncio.Event()
 
     async def enter(self, turn: Turn) -> None:
         """Wait until the call may send; UnreachableError once those who wait are told to give up."""
@@ -101,10 +102,17 @@ class Gate:
         """Make way for others."""
         turn.inside = False
         self.inside -= 1
+        self._left.set()
         if turn.probe:
             self._breaker.left()
         if self._again or self._new:
             self.pump()
+
+    async def shrunk(self, calls: int) -> None:
+        """Wait until no more than so many are inside."""
+        while self.inside > calls:
+            self._left.clear()
+            await self._left.wait()
 
     def send_away(self, bad_news: str) -> None:
         """Make all who wait give up, at once."""
@@ -206,6 +214,21 @@ class Limits:
         self._width = Width(concurrency)
         self._breaker = Breaker(min(FIRST_PATIENCE, self._patience), self._patience)
         self._gate = Gate(self._width, self._pace, self._breaker)
+
+    @property
+    def width(self) -> int:
+        """Calls at once that the endpoint is found to bear, up to `concurrency`."""
+        return self._width.calls
+
+    def bound(self, concurrency: int) -> None:
+        """Have other calls at once from now on; those that are under way go on."""
+        self.concurrency = concurrency
+        self._width.bound(concurrency)
+        self._gate.pump()
+
+    async def fit(self) -> None:
+        """Wait until no more calls are under way than there may be."""
+        await self._gate.shrunk(self.concurrency)
 
     def hear(self) -> None:
         """Take note that a call was answered elsewhere."""

@@ -25,7 +25,7 @@ from agentloop.store import Store
 from tests.builders import GRAPH, agent, calls_of, command, python, said_by, serving, write_graph
 from tests.endpoint import Endpoint
 from tests.engines import acting
-from tests.engines.acting import Echo, gladly, said, seeds, silent_after
+from tests.engines.acting import Echo, Gathering, gladly, said, seeds, silent_after
 from tests.faults import work
 from tests.faults.server import FaultyEndpoint
 from tests.models.test_embedded import children, ends, needs_runtime
@@ -77,6 +77,42 @@ def play(recipe: Any, folder: Path, **settings: Any) -> al.Run:
 
 def notes(told: list[Event]) -> list[str]:
     return [event.data["text"] for event in told if event.kind == "note"]
+
+
+class Narrowing(Gathering):
+    """Answers everybody, and from some moment on nobody until so many wait at once."""
+
+    def __init__(self, model: al.ScriptedModel, together: int):
+        super().__init__(model, 0)
+        self._wanted = together
+
+    def gather(self) -> None:
+        """Begin to wait."""
+        self.peak = 0
+        self._together.clear()
+        self._missing = self._wanted
+
+
+class TestAuto:
+    """`auto`: as many workers as have enough to do."""
+
+    def test_those_who_idle_go_and_the_rest_makes_all_calls(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("agentloop.engines.load.REPORT", 0.5)
+        monkeypatch.setattr("agentloop.engines.processes.processors", lambda: 3)
+
+        def listen(event: Event) -> None:
+            if event.data.get("text") == "workers: 1 from here on":
+                server.gather()
+
+        with Narrowing(agent(), WIDE) as server:
+            server.latency = 0.2
+            model = {"model": "openai/x", "base_url": server.url, "client": "direct"}
+            recipe = str(write_graph(tmp_path))
+            run = play(recipe, tmp_path, workers="auto", seeds=seeds(120), progress=listen, **model)
+            assert server.peak == WIDE
+        assert (run.counts["accepted"], run.counts["calls"]) == (120, 240)
 
 
 class TestDeath:

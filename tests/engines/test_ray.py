@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 import agentloop as al
-from agentloop.engines.cluster import ActorHand
+from agentloop.engines.cluster import ActorHand, Cluster
 from agentloop.engines.connected import SMALL
 from agentloop.errors import IdentityError, SettingsError, WorkerError
 from agentloop.models.embedded import installed
@@ -31,7 +31,7 @@ from agentloop.store.files import connect
 from tests.builders import GRAPH, agent, command, environment, python, serving, write_graph
 from tests.endpoint import completion
 from tests.engines import acting
-from tests.engines.acting import ACTORS, said, seeds
+from tests.engines.acting import ACTORS, Gathering, said, seeds
 from tests.engines.test_processes import DEADLY, IN_A_WORKER, ONCE, notes
 from tests.faults import work
 from tests.faults.server import FaultyEndpoint
@@ -191,28 +191,71 @@ class TestDeath:
         run = play(recipe, tmp_path, model=model, progress=heard.append)
         assert run.counts["accepted"] == 12
         (note,) = [note for note in notes(heard) if "takes its place" in note]
-        assert re.fullmatch(
-            r"worker \d was lost \(.+\): another takes its place, and what it had in hand \(\d+\) "
-            "goes on from the journal",
+        found = re.fullmatch(
+            r"worker \d was lost \(.+\); what it wrote is in (/\S+) on \S+: another takes its "
+            r"place, and what it had in hand \(\d+\) goes on from the journal",
             note,
         )
+        assert found is not None, note
+        assert Path(found[1]).is_file()
         assert capfd.readouterr().out == ""
 
 
 class TestRoom:
     """The cluster of the tests has room for so many actors."""
 
-    def test_those_who_find_room_begin(
+    def test_those_who_find_room_begin_and_make_all_calls(
         self, tmp_path: Path, ray_address: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr("agentloop.engines.cluster.SOON", 0.5)
         heard: list[Event] = []
-        with taken(ACTORS - 1):
-            model = al.ScriptedModel(acting.gladly)
-            run = play(str(write_graph(tmp_path)), tmp_path, model=model, progress=heard.append)
+        with taken(ACTORS - 1), Gathering(agent(), WIDE) as server:
+            model = {"model": "openai/x", "base_url": server.url, "client": "direct"}
+            run = play(str(write_graph(tmp_path)), tmp_path, progress=heard.append, **model)
+            assert server.peak == WIDE
         assert run.counts["accepted"] == 12
         said_so = "workers: 1 of 2 for now; others join when the cluster has a processor for them"
         assert said_so in notes(heard)
+
+    def test_where_all_are_busy_another_is_asked_for_and_comes_when_there_is_room(
+        self, tmp_path: Path, ray_address: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A processor is free as soon as one is asked for, as where a cluster grows by demand."""
+        monkeypatch.setattr("agentloop.engines.load.REPORT", 0.5)
+        enough = tmp_path / "enough"
+        busy = f"""
+def think(candidate, seed):
+    import time
+    from pathlib import Path
+    until = time.thread_time() + (0.0 if Path({str(enough)!r}).exists() else 0.02)
+    while time.thread_time() < until:
+        pass
+    return al.passed()
+"""
+        recipe = GRAPH.replace("recipe =", f"{busy}\nrecipe =").replace(
+            'prompts="prompts")', 'prompts="prompts", checks=(al.Check("think", think),))'
+        )
+
+        def listen(event: Event) -> None:
+            if event.data.get("text") == "workers: 2 from here on":
+                enough.touch()
+
+        fill = Cluster._fill
+
+        async def fill_and_free(cluster: Cluster, bench: Any) -> None:
+            if bench.number == 1:
+                left.close()
+            await fill(cluster, bench)
+
+        monkeypatch.setattr(Cluster, "_fill", fill_and_free)
+        with contextlib.ExitStack() as left, serving(agent()) as server:
+            left.enter_context(taken(ACTORS - 1))
+            model = {"model": "openai/x", "base_url": server.url, "client": "direct"}
+            graph = str(write_graph(tmp_path, recipe))
+            run = play(graph, tmp_path, workers="auto", seeds=seeds(1500), progress=listen, **model)
+            assert server.peak <= WIDE
+        assert enough.exists()
+        assert (run.counts["accepted"], run.counts["calls"]) == (1500, 3000)
 
     def test_where_there_is_none_it_waits(
         self, tmp_path: Path, ray_address: str, monkeypatch: pytest.MonkeyPatch
@@ -361,7 +404,11 @@ recipe =""",
         self, tmp_path: Path, ray_address: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("OPENAI_API_KEY", "sk-of-the-driver")
-        warn = "    import logging\n    logging.getLogger('mine').warning('mind %s', 'the gap')\n"
+        warn = (
+            "    import logging\n"
+            "    for _ in range(2): logging.getLogger('mine').warning('mind %s\\nor fall', 'the gap')\n"
+            "    for n in range(500): logging.getLogger('mine').warning('%d times', n)\n"
+        )
         heard: list[Event] = []
         with serving(agent()) as server:
             recipe = write_graph(tmp_path, GRAPH + IN_A_WORKER + warn)
@@ -376,6 +423,11 @@ recipe =""",
             sent = {headers["Authorization"] for headers in server.headers}
         assert sent == {"Bearer sk-of-the-driver"}
         assert notes(heard).count("mine: mind the gap") == 1
+        last = next(note for note in reversed(notes(heard)) if "warns of more" in note)
+        log = re.fullmatch(r"a worker warns of more; the rest is in (/\S+) on \S+", last)
+        assert log is not None, last
+        assert "499 times" in Path(log[1]).read_text()
+        assert 100 < len(notes(heard)) < 110
         assert b"sk-of-the-driver" not in (tmp_path / "qa.duckdb").read_bytes()
 
 

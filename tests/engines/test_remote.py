@@ -192,9 +192,9 @@ class Odd(MalformedReply):
 
 def test_a_worker_that_nobody_waits_for_any_more_may_be_ready_or_refuse() -> None:
     async def work() -> None:
-        hand = Hand(SimpleNamespace(place=Place(0, 2)), lambda _: None, lambda: None)  # type: ignore[arg-type]
+        hand = Hand(SimpleNamespace(number=0), lambda _: None, lambda: None)  # type: ignore[arg-type]
         hand._ready.cancel()
-        hand._take(("ready",))
+        hand._take(("ready", ""))
         hand._take(("refused", StoreError("x")))
 
     asyncio.run(work())

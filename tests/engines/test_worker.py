@@ -29,7 +29,12 @@ def hear(monkeypatch: pytest.MonkeyPatch) -> Hear:
     """Let an item be walked in some way; return what is said of it. It may be left at once."""
     shop = SimpleNamespace(endpoints={})
     orders: Any = SimpleNamespace(
-        parcel=SimpleNamespace(run="r"), budget=False, place=Place(0, 2), served={}, keys={}
+        parcel=SimpleNamespace(run="r"),
+        budget=False,
+        place=Place(0, 2),
+        served={},
+        keys={},
+        report=0.0,
     )
     monkeypatch.setattr("agentloop.engines.worker.unpack", lambda _: shop)
     monkeypatch.setattr("agentloop.engines.worker.share_cores", lambda _: None)

@@ -22,6 +22,7 @@ from agentloop.errors import (
 )
 from agentloop.models import limits
 from agentloop.models.base import Reply, Request, Structured
+from agentloop.models.breaker import MANY, Width
 from agentloop.models.limits import Limits
 from agentloop.models.scripted import ScriptedModel
 from tests.models.asking import PLAIN
@@ -384,3 +385,48 @@ def test_a_failure_that_is_no_model_error_leaves_its_place() -> None:
         return await limited.complete(PLAIN, "prompt")
 
     assert isinstance(play(work)[0], Reply)
+
+
+class TestAnotherWidth:
+    """Calls are divided anew while some are under way."""
+
+    def test_what_is_under_way_ends_and_no_more_begin(self) -> None:
+        async def work() -> list[float]:
+            loop, took = asyncio.get_running_loop(), list[float]()
+            limits = Limits(Slow(), 6)
+            calls = [asyncio.create_task(limits.complete(PLAIN, "prompt")) for _ in range(12)]
+            await asyncio.sleep(0.5)
+            limits.bound(2)
+            await limits.fit()
+            took.append(loop.time())
+            limits.bound(3)
+            await limits.fit()
+            took.append(loop.time())
+            await asyncio.gather(*calls)
+            return [*took, loop.time()]
+
+        # six at once until 1 s; then three at once, of the other six
+        assert play(work)[0] == [1.0, 1.0, 3.0]
+
+    def test_an_endpoint_bears_as_large_a_part_of_it_as_before(self) -> None:
+        width = Width(16)
+        for _ in range(MANY):
+            width.refused(1.0, 0, 1.0)
+        assert width.calls == 8
+        width.bound(4)
+        assert width.calls == 2
+        width.bound(8)
+        assert width.calls == 4
+
+
+class Slow:
+    """A model that answers after a second."""
+
+    name = "own/slow"
+    identity = {"model": "own/slow"}  # noqa: RUF012
+
+    async def complete(self, request: Request, structured: Structured) -> Reply:
+        await asyncio.sleep(1.0)
+        return Reply("well")
+
+    async def aclose(self) -> None: ...
