@@ -79,7 +79,7 @@ class Staff:
             self.benches.append(bench)
             await self._divide()
             bench.open = True
-        self._changed(f"workers: {len(self.benches)} from here on")
+        self._changed(f"workers: {len(self.benches)} from here on: another has come")
 
     async def do_without(self, bench: Bench, error: Exception) -> None:
         """Go on with the others, and ask for no more. Raises the error where there are none."""
@@ -131,7 +131,7 @@ class Staff:
                 await hand.close()
             self._forget(bench)
             await self._divide()
-        self._changed(f"workers: {len(self.benches)} from here on")
+        self._changed(f"workers: {len(self.benches)} from here on: more had too little to do")
 
     def _forget(self, bench: Bench) -> None:
         if bench in self.benches:

@@ -103,7 +103,7 @@ class TestAuto:
         monkeypatch.setattr("agentloop.engines.processes.processors", lambda: 3)
 
         def listen(event: Event) -> None:
-            if event.data.get("text") == "workers: 1 from here on":
+            if event.data.get("text") == "workers: 1 from here on: more had too little to do":
                 server.gather()
 
         with Narrowing(agent(), WIDE) as server:

@@ -237,7 +237,7 @@ def think(candidate, seed):
         )
 
         def listen(event: Event) -> None:
-            if event.data.get("text") == "workers: 2 from here on":
+            if event.data.get("text") == "workers: 2 from here on: another has come":
                 enough.touch()
 
         fill = Cluster._fill

@@ -173,7 +173,7 @@ def test_one_that_is_let_go_ends_its_items_first() -> None:
         idle.ended(7)
         await stage.rest()
         assert (stage.staff.benches, stage.hands[kept].most) == ([kept], WHOLE)
-        assert stage.told == ["workers: 1 from here on"]
+        assert stage.told == ["workers: 1 from here on: more had too little to do"]
 
     run(work())
 
