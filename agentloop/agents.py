@@ -30,7 +30,7 @@ from agentloop.models.base import CallKey, Reply
 from agentloop.models.channel import Channel
 from agentloop.models.replies import read_object, read_text
 from agentloop.prompting import Message, Prompt
-from agentloop.records import Candidate, CheckResult, Critique, Grade, Json, Mark, digest
+from agentloop.records import Candidate, CheckResult, Critique, Grade, Json, Mark, digest, floored
 from agentloop.rubric import Criterion, Rubric, closed
 
 REFERENCE_TOKENS = 160
@@ -341,7 +341,7 @@ class Agents:
 
 
 def _ends(scores: Sequence[float]) -> str:
-    return f"{min(scores):.2f} to {max(scores):.2f}"
+    return f"{floored(min(scores))} to {floored(max(scores))}"
 
 
 def wordings(prompts: Mapping[str, Prompt], name: str) -> tuple[Prompt, ...]:

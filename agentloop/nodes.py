@@ -16,7 +16,7 @@ from agentloop.asking import all_of
 from agentloop.checks import run_checks
 from agentloop.drafts import read_candidate
 from agentloop.errors import ReplyError
-from agentloop.records import Attempt, CheckResult, Critique, Json, Reason
+from agentloop.records import Attempt, CheckResult, Critique, Json, Reason, floored
 from agentloop.state import Context, Served, State, Step, agents_of, context_of
 from agentloop.verdicts import (
     failure,
@@ -243,8 +243,10 @@ def _worse(attempt: Attempt, parent: Attempt) -> tuple[Reason | None, str]:
         if check.fraction < earlier.fraction - 1e-9:
             return "failed_check", f"the revision passes less of `{check.name}` than its parent"
     if attempt.grade and parent.grade and attempt.grade.score < parent.grade.score - 1e-9:
-        scores = f"{attempt.grade.score:.2f} < {parent.grade.score:.2f}"
-        return "below_threshold", f"the revision scores less than its parent: {scores}"
+        less, more = floored(attempt.grade.score), floored(parent.grade.score)
+        if less == more:
+            less, more = f"{attempt.grade.score:.6g}", f"{parent.grade.score:.6g}"
+        return "below_threshold", f"the revision scores less than its parent: {less} < {more}"
     return None, ""
 
 

@@ -383,7 +383,7 @@ criteria:
     item = only(play(tmp_path, model, tiny(tmp_path, rubric.replace("0.5", "0.1")), max_rounds=1))
     assert item.verdict
     assert item.verdict.verdict == "rejected"
-    assert item.attempts[1].detail == "the revision scores less than its parent: 0.14 < 0.86"
+    assert item.attempts[1].detail == "the revision scores less than its parent: 0.14 < 0.85"
 
 
 def test_weak_grading_prompts_are_told_at_the_start(tmp_path: Path) -> None:

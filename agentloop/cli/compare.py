@@ -57,7 +57,9 @@ def _diff_lines(found: Diff) -> list[str]:
 
 
 def _told(side: Judged) -> str:
-    score = "" if side.score is None else f"{side.score:.2f}"
+    from agentloop.records import floored
+
+    score = "" if side.score is None else floored(side.score)
     return " ".join(filter(None, (side.verdict, side.reason, score)))
 
 

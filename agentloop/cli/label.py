@@ -197,9 +197,11 @@ def _fields(title: str, fields: Json) -> Iterator[str]:
 
 
 def _machine(shown: Shown) -> Iterator[str]:
+    from agentloop.records import floored
+
     if shown.grade is None:
         yield f"  the machine: no grade ({shown.reason})"
         return
     why = f", {shown.reason}" if shown.reason else ""
     marks = " · ".join(f"{mark.criterion}: {mark.level}" for mark in shown.grade.marks)
-    yield plain(f"the machine: score {shown.grade.score:.2f}{why} · {marks}")
+    yield plain(f"the machine: score {floored(shown.grade.score)}{why} · {marks}")
