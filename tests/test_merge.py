@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,14 +84,26 @@ def rows(store: Path, sql: str, *values: Any) -> list[tuple[Any, ...]]:
 
 def content(store: Path) -> dict[str, list[str]]:
     """Return every row of a store but its sums, as texts in their order."""
-    return {
-        table: sorted(map(repr, rows(store, f"SELECT {', '.join(TABLES[table])} FROM {table}")))
-        for table in TABLES.keys() - {"sums"}
-    }
+    with connect(store, write=False) as connection:
+        return {
+            table: sorted(
+                map(
+                    repr,
+                    connection.sql(f"SELECT {', '.join(TABLES[table])} FROM {table}").fetchall(),
+                )
+            )
+            for table in TABLES.keys() - {"sums"}
+        }
 
 
 def accepted(store: Path, run: str = "tiny") -> set[str]:
-    return {row["item"] for row in Store(store).examples(run)}
+    sql = "SELECT item FROM examples WHERE run = ? AND verdict = 'accepted' AND grading = 0"
+    return {item for (item,) in rows(store, sql, run)}
+
+
+def copies(folder: Path, stores: Sequence[Path]) -> list[Path]:
+    """Return copies of stores, for a test that changes them or what lies beside them."""
+    return [Path(shutil.copy(store, folder)) for store in stores]
 
 
 def joined(folder: Path, *stores: Path, out: str = "out", **more: Any) -> Merged:
@@ -99,9 +111,16 @@ def joined(folder: Path, *stores: Path, out: str = "out", **more: Any) -> Merged
     return merge(folder / f"{out}.duckdb", stores, **more)
 
 
-def test_twins_across_shards_fall_with_the_doors_reason(tmp_path: Path) -> None:
-    first = shard(tmp_path, "a", SEEDS[:4], kinds=4)
-    then = shard(tmp_path, "b", SEEDS[4:10], kinds=4)  # 4 5 6 7 8 9: copies of 0 1 2 3 0 1
+@pytest.fixture(scope="module")
+def alike(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two stores whose items are copies of each other's; all were audited."""
+    folder = tmp_path_factory.mktemp("alike")
+    parts = (("a", SEEDS[:4]), ("b", SEEDS[4:10]))  # 4 5 6 7 8 9: copies of 0 1 2 3 0 1
+    return [shard(folder, name, seeds, kinds=4, audit=1.0) for name, seeds in parts]
+
+
+def test_twins_across_shards_fall_with_the_doors_reason(tmp_path: Path, alike: list[Path]) -> None:
+    first, then = alike
     assert len(accepted(first)) == 4
     assert len(accepted(then)) == 4
     found = joined(tmp_path, first, then)
@@ -155,16 +174,34 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
     return folder, stores
 
 
+@pytest.fixture(scope="module")
+def whole(parts: tuple[Path, list[Path]]) -> Path:
+    """The store that the four come to."""
+    folder, stores = parts
+    return joined(folder, *stores, out="whole").store
+
+
+@pytest.fixture(scope="module")
+def halves(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two shards of eight seeds that are two and two alike."""
+    folder = tmp_path_factory.mktemp("halves")
+    return [shard(folder, f"s{n}", SEEDS[:8], kinds=4, shard=f"{n}/2") for n in (1, 2)]
+
+
+@pytest.fixture(scope="module")
+def twos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two stores of one run, each of two items that are like no other."""
+    folder = tmp_path_factory.mktemp("twos")
+    return [shard(folder, name, SEEDS[n : n + 2]) for n, name in ((0, "a"), (2, "b"))]
+
+
 @settings(max_examples=3, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.permutations(range(4)), st.lists(st.booleans(), min_size=4, max_size=4))
 def test_any_order_and_any_grouping_come_to_the_same_rows(
-    parts: tuple[Path, list[Path]], order: list[int], apart: list[bool]
+    parts: tuple[Path, list[Path]], whole: Path, order: list[int], apart: list[bool]
 ) -> None:
     folder, stores = parts
     Files(folder / "out.duckdb").discard()
-    if not (folder / "once.duckdb").exists():
-        joined(folder, *stores, out="once")
-    expected = content(folder / "once.duckdb")
     groups: list[list[Path]] = [[]]
     for number, begins in zip(order, apart, strict=True):
         if begins and groups[-1]:
@@ -172,40 +209,39 @@ def test_any_order_and_any_grouping_come_to_the_same_rows(
         groups[-1].append(stores[number])
     for group in groups:
         joined(folder, *group)
-    assert content(folder / "out.duckdb") == expected
+    assert content(folder / "out.duckdb") == content(whole)
 
 
 def test_windows_and_checkpoints_change_nothing(
-    parts: tuple[Path, list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    parts: tuple[Path, list[Path]], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, stores = parts
-    merge(tmp_path / "one.duckdb", stores, recipes=[tiny(folder)])
     monkeypatch.setattr(joining, "WINDOW", 4)
     monkeypatch.setattr(joining, "ROWS", 5)
     monkeypatch.setattr(joining, "FETCHED", 3)
     merge(tmp_path / "many.duckdb", stores, recipes=[tiny(folder)])
-    assert content(tmp_path / "many.duckdb") == content(tmp_path / "one.duckdb")
+    assert content(tmp_path / "many.duckdb") == content(whole)
     times = rows(tmp_path / "many.duckdb", "SELECT time FROM verdicts ORDER BY rowid")
     assert times == sorted(times)
 
 
-def test_a_merge_of_merges_is_the_same(parts: tuple[Path, list[Path]], tmp_path: Path) -> None:
+def test_a_merge_of_merges_is_the_same(
+    parts: tuple[Path, list[Path]], whole: Path, tmp_path: Path
+) -> None:
     folder, (a, b, c, d) = parts
     recipe = tiny(folder)
     merge(tmp_path / "left.duckdb", [c, a], recipes=[recipe])
     merge(tmp_path / "right.duckdb", [d, b], recipes=[recipe])
     left, right = tmp_path / "left.duckdb", tmp_path / "right.duckdb"
     merge(tmp_path / "of.duckdb", [right, left, a], recipes=[recipe])
-    merge(tmp_path / "once.duckdb", [a, b, c, d], recipes=[recipe])
-    assert content(tmp_path / "of.duckdb") == content(tmp_path / "once.duckdb")
+    assert content(tmp_path / "of.duckdb") == content(whole)
 
 
 def test_merging_again_leaves_the_very_bytes(
-    parts: tuple[Path, list[Path]], tmp_path: Path
+    parts: tuple[Path, list[Path]], whole: Path, tmp_path: Path
 ) -> None:
     folder, stores = parts
-    out, recipe = tmp_path / "out.duckdb", tiny(folder)
-    assert merge(out, stores, recipes=[recipe]).changed
+    (out,), recipe = copies(tmp_path, [whole]), tiny(folder)
     before = out.read_bytes()
     again = merge(out, [*reversed(stores), stores[0]], recipes=[recipe])
     assert not again.changed
@@ -215,9 +251,8 @@ def test_merging_again_leaves_the_very_bytes(
     ]
 
 
-def test_all_that_was_paid_and_said_is_kept(tmp_path: Path) -> None:
-    first = shard(tmp_path, "a", SEEDS[:4], kinds=4, audit=1.0)
-    then = shard(tmp_path, "b", SEEDS[4:8], kinds=4, audit=1.0)
+def test_all_that_was_paid_and_said_is_kept(tmp_path: Path, alike: list[Path]) -> None:
+    first, then = copies(tmp_path, alike)
     for store in (first, then):
         (item, *_) = accepted(store)
         kept = Store(store).item(item).item.attempts[0].candidate
@@ -230,45 +265,42 @@ def test_all_that_was_paid_and_said_is_kept(tmp_path: Path) -> None:
     for key in ("calls", "requests", "prompt_tokens", "completion_tokens", "attempts", "audits"):
         assert counts[key] == sum(part[key] for part in parts)
         assert counts[key] > 0
-    assert counts["cost_usd"] == pytest.approx(0.01 * 16)
+    assert counts["cost_usd"] == pytest.approx(0.01 * 20)
     assert counts["seconds"] == pytest.approx(sum(part["seconds"] for part in parts), abs=0.002)
     assert [label.who for label in read_labels(Store(out), "tiny")] == ["ada", "ada"]
-    assert rows(out, "SELECT count(*) FROM grades") == [(8,)]
+    assert rows(out, "SELECT count(*) FROM grades") == [(10,)]
 
 
-def test_those_that_are_read_stay_as_they_are(tmp_path: Path) -> None:
-    stores = [
-        shard(tmp_path, n, SEEDS[:6], kinds=3, shard=s) for n, s in (("a", "1/2"), ("b", "2/2"))
-    ]
+def test_those_that_are_read_stay_as_they_are(tmp_path: Path, halves: list[Path]) -> None:
+    stores = copies(tmp_path, halves)
     before = [content(store) for store in stores]
     joined(tmp_path, *stores)
     assert [content(store) for store in stores] == before
 
 
-def test_every_command_works_on_what_was_merged(tmp_path: Path, capsys: Any) -> None:
-    stores = [
-        shard(tmp_path, n, SEEDS[:9], kinds=4, shard=s) for n, s in (("a", "1/2"), ("b", "2/2"))
-    ]
-    out = joined(tmp_path, *stores).store
+def test_every_command_works_on_what_was_merged(
+    tmp_path: Path, halves: list[Path], capsys: Any
+) -> None:
+    out = joined(tmp_path, *halves).store
     refused = rows(out, "SELECT item, detail FROM verdicts WHERE reason = 'duplicate' LIMIT 1")[0]
     assert run_cli(["status", str(out), "--json"]) == 0
     counts = json.loads(capsys.readouterr().out)
-    assert (counts["accepted"], counts["rejected"], counts["seeds"]) == (4, 5, 9)
-    assert counts["now"]["reasons"] == {"duplicate": 5}
+    assert (counts["accepted"], counts["rejected"], counts["seeds"]) == (4, 4, 8)
+    assert counts["now"]["reasons"] == {"duplicate": 4}
     assert run_cli(["status", str(out)]) == 0
     assert run_cli(["why", str(out), refused[0]]) == 0
     assert refused[1] in capsys.readouterr().out
     assert run_cli(["export", str(out), "-o", str(tmp_path / "all.jsonl")]) == 0
     assert len((tmp_path / "all.jsonl").read_text().splitlines()) == 4
     assert run_cli(["rounds", str(out)]) == 0
-    assert rounds(Store(out))[0].attempts == 9
+    assert rounds(Store(out))[0].attempts == 8
     assert run_cli(["report", str(out), "-o", str(tmp_path / "report.html")]) == 0
     assert "duplicate" in (tmp_path / "report.html").read_text()
 
 
 def test_a_shards_target_is_none_of_the_whole(tmp_path: Path, capsys: Any) -> None:
-    stores = [shard(tmp_path, f"s{n}", SEEDS[:9], shard=f"{n}/2", items=2) for n in (1, 2)]
-    for store, target in ((stores[0], 2), (joined(tmp_path, *stores).store, None)):
+    first = shard(tmp_path, "a", SEEDS[:9], shard="1/2", items=2)
+    for store, target in ((first, 2), (joined(tmp_path, first).store, None)):
         assert run_cli(["status", str(store), "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["now"]["target"] == target
 
@@ -286,9 +318,8 @@ def test_a_run_goes_on_with_what_no_shard_did(tmp_path: Path) -> None:
     assert again.counts["calls"] == run.counts["calls"]
 
 
-def test_who_goes_on_takes_no_twin_of_what_was_merged(tmp_path: Path) -> None:
-    stores = [shard(tmp_path, f"s{n}", SEEDS[:8], kinds=4, shard=f"{n}/2") for n in (1, 2)]
-    out = joined(tmp_path, *stores).store
+def test_who_goes_on_takes_no_twin_of_what_was_merged(tmp_path: Path, halves: list[Path]) -> None:
+    out = joined(tmp_path, *halves).store
     run = play(tmp_path, writing(4), seeds=SEEDS[:12], store=out, novelty="near")
     assert run.counts["accepted"] == 4
     assert rows(out, "SELECT reason, count(*) FROM verdicts GROUP BY 1 ORDER BY 1") == [
@@ -321,8 +352,8 @@ def _dying(after: int) -> al.ScriptedModel:
     return al.ScriptedModel(says)
 
 
-def test_another_recipe_is_refused_with_what_differs(tmp_path: Path) -> None:
-    first = shard(tmp_path, "a", SEEDS[:2], shard="1/2")
+def test_another_recipe_is_refused_with_what_differs(tmp_path: Path, halves: list[Path]) -> None:
+    first = halves[0]
     other = tiny(tmp_path / "other", RUBRIC.replace("0.8", "0.7"))
     then = shard(tmp_path, "b", SEEDS[:4], shard="2/2", recipe=other)
     with pytest.raises(IdentityError, match="`rubric`") as caught:
@@ -332,10 +363,9 @@ def test_another_recipe_is_refused_with_what_differs(tmp_path: Path) -> None:
     assert not (tmp_path / "out.duckdb").exists()
 
 
-def test_runs_of_other_names_are_kept_apart(tmp_path: Path) -> None:
-    first = shard(tmp_path, "a", SEEDS[:2], kinds=2)
+def test_runs_of_other_names_are_kept_apart(tmp_path: Path, twos: list[Path]) -> None:
     then = shard(tmp_path, "b", SEEDS[:3], kinds=2, run="second")
-    found = joined(tmp_path, first, then)
+    found = joined(tmp_path, twos[0], then)
     assert {run.run: (run.accepted, run.refused) for run in found.runs} == {
         "tiny": (2, {}),
         "second": (2, {}),
@@ -344,8 +374,10 @@ def test_runs_of_other_names_are_kept_apart(tmp_path: Path) -> None:
         assert len(list(Store(found.store).examples(run))) == 2
 
 
-def test_gradings_are_kept_and_one_of_the_same_judge_is_one(tmp_path: Path) -> None:
-    stores = [shard(tmp_path, f"s{n}", SEEDS[:6], kinds=4, shard=f"{n}/2") for n in (1, 2)]
+def test_gradings_are_kept_and_one_of_the_same_judge_is_one(
+    tmp_path: Path, halves: list[Path]
+) -> None:
+    stores = copies(tmp_path, halves)
     strict, mild = tmp_path / "strict.yaml", tmp_path / "mild.yaml"
     strict.write_text(RUBRIC.replace("0.8", "0.9"))
     mild.write_text(RUBRIC.replace("0.8", "0.6"))
@@ -357,7 +389,7 @@ def test_gradings_are_kept_and_one_of_the_same_judge_is_one(tmp_path: Path) -> N
     told = {row["grading"]: row["rubric"]["accept_at"] for row in Store(out).gradings()[1:]}
     assert sorted(told.values()) == [0.6, 0.9]
     (number,) = (grading for grading, at in told.items() if at == 0.9)
-    assert Store(out).counts(grading=number)["attempts"] == 6
+    assert Store(out).counts(grading=number)["attempts"] == 8
     assert Store(out).counts(grading=number)["accepted"] == len(accepted(out)) == 4
     borrowed = "SELECT count(*) FROM calls WHERE run = ? AND tries = 0"  # of the run's own replies
     for store, ours in zip(stores, (number, 3 - number), strict=True):
@@ -365,37 +397,50 @@ def test_gradings_are_kept_and_one_of_the_same_judge_is_one(tmp_path: Path) -> N
     assert not joined(tmp_path, *reversed(stores)).changed
 
 
-def test_a_quota_is_kept_of_all_targets_together(tmp_path: Path) -> None:
-    plan: Json = {"attributes": {"kind": ["x", "y", "z"]}, "quota": "kind", "per_seed": 20}
-    stores = [
-        shard(
-            tmp_path,
-            f"s{n}",
-            SEEDS[:20],
-            shard=f"{n}/2",
-            accept=5,
-            model=agent(),
-            novelty="exact",
-            **plan,
-        )
-        for n in (1, 2)
-    ]
-    kinds = "SELECT inputs->'attributes'->>'kind', count(*) FROM examples "
-    kinds += "WHERE verdict = 'accepted' GROUP BY 1"
-    assert [dict(rows(store, kinds)) for store in stores] == [{"x": 2, "y": 2, "z": 1}] * 2
-    (run,) = joined(tmp_path, *stores).runs
-    assert dict(rows(tmp_path / "out.duckdb", kinds)) == {"x": 4, "y": 3, "z": 2}
-    assert run.refused == {"over_quota": 1}
+QUOTA: Json = {
+    "attributes": {"kind": ["x", "y", "z"]}, "quota": "kind", "per_seed": 20, "novelty": "exact",
+}  # fmt: skip
 
 
-def test_the_share_of_peoples_seeds_is_kept_where_real_ones_fall(tmp_path: Path) -> None:
+def kinds_of(store: Path) -> dict[str, int]:
+    """Return how many items of each kind were accepted."""
+    sql = "SELECT inputs->'attributes'->>'kind', count(*) FROM examples "
+    return dict(rows(store, sql + "WHERE verdict = 'accepted' GROUP BY 1"))
+
+
+@pytest.fixture(scope="module")
+def quotas(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two shards with a quota of five items each."""
+    folder, more = tmp_path_factory.mktemp("quotas"), {"accept": 5, "model": agent(), **QUOTA}
+    return [shard(folder, f"s{n}", SEEDS[:20], shard=f"{n}/2", **more) for n in (1, 2)]
+
+
+@pytest.fixture(scope="module")
+def seeded(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Two stores, each with a person's seed and a made one; what people's come to is the same."""
+
     def made(number: int) -> Json:
         return {**SEEDS[number], "agentloop": {"item": f"{number:012x}", "depth": 1}}
 
-    first = shard(tmp_path, "a", [SEEDS[0], made(1)], kinds=6)
-    then = shard(tmp_path, "b", [SEEDS[6], made(2)], kinds=6)  # 6 says what 0 says
-    assert [len(accepted(store)) for store in (first, then)] == [2, 2]
-    (run,) = joined(tmp_path, first, then).runs
+    folder = tmp_path_factory.mktemp("seeded")
+    first = shard(folder, "a", [SEEDS[0], made(1)], kinds=6)
+    then = shard(folder, "b", [SEEDS[6], made(2)], kinds=6)  # 6 says what 0 says
+    return [first, then]
+
+
+def test_a_quota_is_kept_of_all_targets_together(tmp_path: Path, quotas: list[Path]) -> None:
+    assert [*map(kinds_of, quotas)] == [{"x": 2, "y": 2, "z": 1}] * 2
+    (run,) = joined(tmp_path, *quotas).runs
+    out = tmp_path / "out.duckdb"
+    assert kinds_of(out) == {"x": 4, "y": 3, "z": 2}
+    assert run.refused == {"over_quota": 1}
+
+
+def test_the_share_of_peoples_seeds_is_kept_where_real_ones_fall(
+    tmp_path: Path, seeded: list[Path]
+) -> None:
+    assert [len(accepted(store)) for store in seeded] == [2, 2]
+    (run,) = joined(tmp_path, *seeded).runs
     assert (run.accepted, run.refused) == (2, {"duplicate": 1, "over_quota": 1})
 
 
@@ -416,11 +461,10 @@ def test_an_item_of_two_stores_is_taken_whole_from_one(tmp_path: Path) -> None:
     assert rows(out, "SELECT count(*) FROM verdicts") == [(4,)]
 
 
-def test_what_a_shard_did_since_is_joined(tmp_path: Path) -> None:
-    first = shard(tmp_path, "a", SEEDS[:6], kinds=3, shard="1/2", items=1)
-    then = shard(tmp_path, "b", SEEDS[:6], kinds=3, shard="2/2")
+def test_what_a_shard_did_since_is_joined(tmp_path: Path, halves: list[Path]) -> None:
+    first, then = shard(tmp_path, "a", SEEDS[:8], kinds=4, shard="1/2", items=1), halves[1]
     out = joined(tmp_path, first, then).store
-    shard(tmp_path, "a", SEEDS[:6], kinds=3, shard="1/2")
+    shard(tmp_path, "a", SEEDS[:8], kinds=4, shard="1/2")
     assert joined(tmp_path, first).changed
     expected = content(out)
     Files(out).discard()
@@ -439,8 +483,10 @@ def test_a_failed_item_that_was_opened_again_counts(tmp_path: Path) -> None:
     assert joined(tmp_path, earlier).changed is False
 
 
-def test_a_store_that_is_both_read_and_made_is_refused(tmp_path: Path, capsys: Any) -> None:
-    first, then = shard(tmp_path, "a", SEEDS[:1]), shard(tmp_path, "b", SEEDS[1:2])
+def test_a_store_that_is_both_read_and_made_is_refused(
+    tmp_path: Path, twos: list[Path], capsys: Any
+) -> None:
+    first, then = twos
     (tmp_path / "link.duckdb").symlink_to(first)
     for out in (first, tmp_path / "link.duckdb"):
         with pytest.raises(StoreError, match="both what is made and what is read"):
@@ -456,9 +502,9 @@ def test_a_store_that_is_both_read_and_made_is_refused(tmp_path: Path, capsys: A
     assert not (tmp_path / "out.duckdb").exists()
 
 
-def test_a_store_that_is_being_written_is_refused(tmp_path: Path) -> None:
+def test_a_store_that_is_being_written_is_refused(tmp_path: Path, twos: list[Path]) -> None:
     """Under whatever name: shards may be links into a scratch folder."""
-    first, then = shard(tmp_path, "a", SEEDS[:1]), shard(tmp_path, "b", SEEDS[1:2])
+    first, then = copies(tmp_path, twos)
     link, out = tmp_path / "link.duckdb", tmp_path / "outlink.duckdb"
     link.symlink_to(then)
     out.symlink_to("out.duckdb")
@@ -468,22 +514,21 @@ def test_a_store_that_is_being_written_is_refused(tmp_path: Path) -> None:
                 joined(tmp_path, *stores, out=name)
     assert joined(tmp_path, first, link, out="outlink").changed
     assert out.is_symlink()
-    assert len(accepted(tmp_path / "out.duckdb")) == 2
+    assert len(accepted(tmp_path / "out.duckdb")) == 4
 
 
-def test_what_waits_beside_a_links_target_is_joined(tmp_path: Path) -> None:
-    first, link = shard(tmp_path, "a", SEEDS[:1]), tmp_path / "link.duckdb"
+def test_what_waits_beside_a_links_target_is_joined(tmp_path: Path, twos: list[Path]) -> None:
+    (first, _), link = copies(tmp_path, twos), tmp_path / "link.duckdb"
     link.symlink_to(first)
     label: Json = {"rid": "r1", "run": "tiny", "item": "abc", "label": "good", "time": 1.0}
     Files(first).journal.write_text(json.dumps({"t": "labels", "r": label}) + "\n")
     assert rows(joined(tmp_path, link).store, "SELECT item FROM labels") == [("abc",)]
 
 
-def test_a_merge_removes_nothing_that_it_has_not_made(tmp_path: Path) -> None:
-    first = shard(tmp_path, "out.duckdb.merging", SEEDS[:1])
-    there = first.rename(tmp_path / "out.duckdb.merging")
+def test_a_merge_removes_nothing_that_it_has_not_made(tmp_path: Path, twos: list[Path]) -> None:
+    there = Path(shutil.copy(twos[0], tmp_path / "out.duckdb.merging"))
     (tmp_path / "out.duckdb.tmp").mkdir()
-    assert joined(tmp_path, there).runs[0].accepted == 1
+    assert joined(tmp_path, there).runs[0].accepted == 2
     assert there.is_file()
     assert (tmp_path / "out.duckdb.tmp").is_dir()
     inside = tmp_path / ".out.duckdb.merging"
@@ -494,10 +539,10 @@ def test_a_merge_removes_nothing_that_it_has_not_made(tmp_path: Path) -> None:
     assert (inside / "a.duckdb").is_file()
 
 
-def test_who_may_read_a_store_may_read_it_merged(tmp_path: Path) -> None:
-    out = joined(tmp_path, shard(tmp_path, "a", SEEDS[:1])).store
+def test_who_may_read_a_store_may_read_it_merged(tmp_path: Path, twos: list[Path]) -> None:
+    out = joined(tmp_path, twos[0]).store
     out.chmod(0o600)
-    assert joined(tmp_path, shard(tmp_path, "b", SEEDS[1:2])).changed
+    assert joined(tmp_path, twos[1]).changed
     assert out.stat().st_mode & 0o777 == 0o600
 
 
@@ -516,8 +561,8 @@ def test_a_file_that_is_no_store_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "out.duckdb").exists()
 
 
-def test_what_a_killed_run_left_in_its_journal_is_there(tmp_path: Path) -> None:
-    first = shard(tmp_path, "a", SEEDS[:2])
+def test_what_a_killed_run_left_in_its_journal_is_there(tmp_path: Path, twos: list[Path]) -> None:
+    first, _ = copies(tmp_path, twos)
     label: Json = {"rid": "r1", "run": "tiny", "item": "abc", "label": "good", "time": 1.0}
     Files(first).journal.write_text(json.dumps({"t": "labels", "r": label}) + "\n")
     out = joined(tmp_path, first).store
@@ -525,10 +570,10 @@ def test_what_a_killed_run_left_in_its_journal_is_there(tmp_path: Path) -> None:
 
 
 def test_a_store_that_cannot_be_locked_is_read_where_it_is_at_rest(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, twos: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As on a mount that is for reading only."""
-    first, then = shard(tmp_path, "a", SEEDS[:2]), shard(tmp_path, "b", SEEDS[2:4])
+    first, then = copies(tmp_path, twos)
     lock, acquire = FileLock(Files(then).lock), FileLock.acquire
 
     def refusing(self: FileLock) -> bool:
@@ -545,8 +590,8 @@ def test_a_store_that_cannot_be_locked_is_read_where_it_is_at_rest(
         joined(tmp_path, first, out="b")
 
 
-def test_a_store_of_an_older_schema_is_brought_up(tmp_path: Path) -> None:
-    first, then = shard(tmp_path, "a", SEEDS[:2]), shard(tmp_path, "b", SEEDS[2:4])
+def test_a_store_of_an_older_schema_is_brought_up(tmp_path: Path, twos: list[Path]) -> None:
+    first, then = copies(tmp_path, twos)
     with connect(then, write=True) as connection:
         connection.execute("DROP TABLE overruled")
         connection.execute("ALTER TABLE labels DROP COLUMN blind")
@@ -556,14 +601,12 @@ def test_a_store_of_an_older_schema_is_brought_up(tmp_path: Path) -> None:
 
 def test_a_recipe_that_is_not_found_is_asked_for(tmp_path: Path) -> None:
     graph = write_graph(tmp_path)
-    stores = [
-        shard(tmp_path, f"s{n}", SEEDS[:6], recipe=str(graph), shard=f"{n}/2") for n in (1, 2)
-    ]
+    stores = [shard(tmp_path, "a", SEEDS[:3], recipe=str(graph))]
     moved = tmp_path / "elsewhere.py"
     graph.rename(moved)
     with pytest.raises(RecipeError, match="--recipe FILE"):
         merge(tmp_path / "out.duckdb", stores)
-    assert merge(tmp_path / "out.duckdb", stores, recipes=[str(moved)]).runs[0].accepted == 6
+    assert merge(tmp_path / "out.duckdb", stores, recipes=[str(moved)]).runs[0].accepted == 3
     graph.write_text(moved.read_text() + "\n# another one\n")
     with pytest.raises(RecipeError, match="not what is found here"):
         merge(tmp_path / "else.duckdb", stores)
@@ -575,60 +618,101 @@ def test_a_recipe_that_is_not_found_is_asked_for(tmp_path: Path) -> None:
 
 
 KILLED = """
-import sys, os, signal
+import json, os, signal, sys
+from pathlib import Path
+
+import duckdb
 from agentloop import merge as module
 from agentloop.store.joining import Joining
-from agentloop.store.files import Files
-
-at, out, *stores = sys.argv[1:]
 
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 
-if at == "rows":
-    Joining.copy_rows = die
-elif at == "verdicts":
-    Joining.settle = die
-elif at == "place":
-    module._Merge._put = die
-else:
-    from pathlib import Path
-    Path.replace = die
-module.merge(out, stores)
+def play(at, out, *stores):
+    signal.alarm(60)
+    if at == "rows":
+        Joining.copy_rows = die
+    elif at == "verdicts":
+        Joining.settle = die
+    elif at == "place":
+        module._Merge._put = die
+    else:
+        Path.replace = die
+    module.merge(out, stores)
+
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        try:
+            play(*json.loads(line))
+        finally:
+            os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
+
+
+@pytest.fixture(scope="module")
+def killing() -> Iterator[Callable[..., int]]:
+    """Merge in a process of its own that kills itself at some point; return its exit code.
+
+    All of them are forks of one that has imported what a merge needs, and done nothing with it.
+    """
+    with python(KILLED) as process:
+        assert process.stdin
+        assert process.stdout
+
+        def play(*arguments: str | Path) -> int:
+            assert process.stdin
+            assert process.stdout
+            process.stdin.write(json.dumps([*map(str, arguments)]) + "\n")
+            process.stdin.flush()
+            return int(process.stdout.readline())
+
+        yield play
+        process.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def unread(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[list[Path], Path, dict[str, list[str]]]:
+    """Two shards that a merge needs no recipe for, what the first comes to, the rows of both."""
+    folder = tmp_path_factory.mktemp("unread")
+    stores = [
+        shard(folder, f"s{n}", SEEDS[:8], kinds=3, shard=f"{n}/2", novelty="exact") for n in (1, 2)
+    ]
+    half, once = joined(folder, stores[0], out="half"), joined(folder, *stores, out="once")
+    return stores, half.store, content(once.store)
 
 
 @pytest.mark.parametrize("at", ["rows", "verdicts", "place", "renaming"])
 @pytest.mark.parametrize("fresh", [True, False])
 def test_a_kill_leaves_what_was_there_and_merging_again_ends_it(
-    tmp_path: Path, at: str, fresh: bool
+    tmp_path: Path,
+    killing: Callable[..., int],
+    unread: tuple[list[Path], Path, dict[str, list[str]]],
+    at: str,
+    fresh: bool,
 ) -> None:
-    stores = [
-        shard(tmp_path, f"s{n}", SEEDS[:8], kinds=3, shard=f"{n}/2", novelty="exact")
-        for n in (1, 2)
-    ]
+    stores, half, expected = unread
     out = tmp_path / "out.duckdb"
     if not fresh:
-        joined(tmp_path, stores[0])
+        shutil.copy(half, out)
     before = out.read_bytes() if out.exists() else None
-    process = python(KILLED, at, out, *stores)
-    process.communicate(timeout=60)
-    assert process.returncode == -signal.SIGKILL
+    assert killing(at, out, *stores) == -signal.SIGKILL
     assert (out.read_bytes() if out.exists() else None) == before
     assert joined(tmp_path, *stores).changed
-    once = joined(tmp_path, *stores, out="once").store
-    assert content(out) == content(once)
+    assert content(out) == expected
     left = {path.name for path in tmp_path.iterdir() if "out.duckdb" in path.name}
     assert left <= {"out.duckdb", "out.duckdb.lock", "out.duckdb.near"}
 
 
-def test_two_merges_at_once_do_not_mix(tmp_path: Path) -> None:
-    first = shard(tmp_path, "a", SEEDS[:2])
+def test_two_merges_at_once_do_not_mix(tmp_path: Path, twos: list[Path]) -> None:
     lock = Files(tmp_path / "out.duckdb").lock
     with Writer(tmp_path / "out.duckdb"):
         assert lock.read_text() == str(os.getpid())
         with pytest.raises(StoreError, match=str(os.getpid())):
-            joined(tmp_path, first)
+            joined(tmp_path, twos[0])
 
 
 def test_the_command_says_what_became_of_each_run(tmp_path: Path, capsys: Any) -> None:
