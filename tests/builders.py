@@ -114,6 +114,18 @@ def agent(**scripts: Script) -> al.ScriptedModel:
     return al.ScriptedModel(answer)
 
 
+def by_first_letters(text: str) -> Any:
+    """Embed a text so that those with the same first letters mean the same."""
+    import numpy as np
+
+    from agentloop.novelty.semantic import WIDTH
+
+    vector = (
+        np.random.default_rng(list(text[:6].encode())).standard_normal(WIDTH).astype(np.float32)
+    )
+    return vector / np.linalg.norm(vector)
+
+
 def roles(model: al.ScriptedModel) -> list[str]:
     """Return the first word of every prompt that was asked, in order."""
     return [request.messages[0]["content"].split(maxsplit=1)[0] for request in model.requests]

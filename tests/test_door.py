@@ -15,7 +15,19 @@ from agentloop.errors import SettingsError
 from agentloop.novelty.lineage import mark
 from agentloop.store.files import connect
 from agentloop.store.taken import read_standing
-from tests.builders import PASSAGE, QA, SEEDS, agent, asked, draft, marks, play, tiny, verdicts
+from tests.builders import (
+    PASSAGE,
+    QA,
+    SEEDS,
+    agent,
+    asked,
+    by_first_letters,
+    draft,
+    marks,
+    play,
+    tiny,
+    verdicts,
+)
 from tests.test_variety import varied
 
 TWINS: dict[str, Any] = {"seeds": SEEDS[:8], "novelty": "near"}
@@ -181,16 +193,9 @@ class TestMeaning:
     @pytest.fixture(autouse=True)
     def _embedder(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """Texts with the same first letters mean the same."""
-        import numpy as np
-
         from agentloop.novelty import semantic
 
-        def embed(text: str) -> Any:
-            draw = np.random.default_rng(list(text[:6].encode()))
-            vector = draw.standard_normal(semantic.WIDTH).astype(np.float32)
-            return vector / np.linalg.norm(vector)
-
-        monkeypatch.setattr(semantic, "_embedder", lambda: embed)
+        monkeypatch.setattr(semantic, "_embedder", lambda: by_first_letters)
 
     def test_named_texts_and_seeds_are_compared_too(self, tmp_path: Path) -> None:
         (tmp_path / "known.txt").write_text("abcdef one two three\n")

@@ -22,6 +22,7 @@ from agentloop.errors import IdentityError, RecipeError, StoreError, Unreachable
 from agentloop.filelock import FileLock
 from agentloop.merge import Joined, Merged, merge
 from agentloop.models.base import Reply
+from agentloop.novelty import semantic
 from agentloop.records import Json, Usage
 from agentloop.regrade import regrade
 from agentloop.store import Store, joining
@@ -34,6 +35,7 @@ from tests.builders import (
     RUBRIC,
     SEEDS,
     agent,
+    by_first_letters,
     draft,
     marks,
     play,
@@ -148,6 +150,34 @@ def test_near_twins_fall_too_and_say_how_near(tmp_path: Path) -> None:
     assert verdict is not None
     assert verdict.detail.endswith(f"with {accepted(first).pop()}")
     assert verdict.detail.startswith(("rouge_l 0.", "jaccard 0."))
+
+
+def _asking(question: str) -> al.ScriptedModel:
+    return agent(generate=draft("It is.", question))
+
+
+def test_what_means_the_same_falls_where_any_shard_looked_at_meaning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(semantic, "_embedder", lambda: by_first_letters)
+    said = {"semantic": "abcdef one two three", "near": "abcdef four five"}
+    first, then = (
+        shard(tmp_path, novelty, SEEDS[:4], shard=part, novelty=novelty, model=_asking(question))
+        for (novelty, question), part in zip(said.items(), ("1/2", "2/2"), strict=True)
+    )
+    (kept,), (item,) = accepted(first), accepted(then)
+    found = joined(tmp_path, first, then)
+    assert (found.runs[0].accepted, found.runs[0].refused) == (1, {"too_similar": 1})
+    verdict = Store(found.store).item(item).item.verdict
+    assert verdict is not None
+    assert (verdict.verdict, verdict.reason) == ("rejected", "too_similar")
+    assert verdict.detail.startswith("cosine ")
+    assert verdict.detail.endswith(f"with {kept}")
+    before = found.store.read_bytes()
+    assert joined(tmp_path, then, first, out="turned").runs == found.runs
+    assert content(tmp_path / "turned.duckdb") == content(found.store)
+    assert not joined(tmp_path, then, first).changed
+    assert found.store.read_bytes() == before
 
 
 def test_exact_novelty_lets_near_twins_stand_and_asks_for_no_recipe(tmp_path: Path) -> None:
