@@ -458,12 +458,29 @@ def seeded(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [first, then]
 
 
-def test_a_quota_is_kept_of_all_targets_together(tmp_path: Path, quotas: list[Path]) -> None:
+def test_a_quota_is_kept_of_all_targets_together_and_of_the_wholes_where_that_is_more(
+    tmp_path: Path, quotas: list[Path]
+) -> None:
     assert [*map(kinds_of, quotas)] == [{"x": 2, "y": 2, "z": 1}] * 2
     (run,) = joined(tmp_path, *quotas).runs
     out = tmp_path / "out.duckdb"
     assert kinds_of(out) == {"x": 4, "y": 3, "z": 2}
     assert run.refused == {"over_quota": 1}
+    shard(tmp_path, "out", SEEDS[:20], accept=20, model=agent(), **QUOTA)
+    assert kinds_of(out) == {"x": 7, "y": 7, "z": 6}
+    (run,) = joined(tmp_path, out, out="later").runs
+    assert kinds_of(tmp_path / "later.duckdb") == {"x": 7, "y": 7, "z": 6}
+    assert run.refused == {"over_quota": 1}  # what the shards' ten had no room for is back
+
+
+def test_a_quota_is_of_the_shards_targets_where_they_are_more(
+    tmp_path: Path, quotas: list[Path]
+) -> None:
+    less = shard(tmp_path, "less", SEEDS[20:40], accept=2, model=agent(), **QUOTA)
+    assert kinds_of(less) == {"x": 1, "y": 1}
+    (run,) = joined(tmp_path, less, *quotas).runs
+    assert kinds_of(tmp_path / "out.duckdb") == {"x": 4, "y": 3, "z": 2}
+    assert run.refused == {"over_quota": 3}
 
 
 def test_the_share_of_peoples_seeds_is_kept_where_real_ones_fall(
