@@ -25,6 +25,7 @@ from agentloop.models.base import Reply
 from agentloop.novelty import semantic
 from agentloop.records import Json, Usage
 from agentloop.regrade import regrade
+from agentloop.rows import TOLD
 from agentloop.store import Store, joining
 from agentloop.store.files import Files, connect
 from agentloop.store.labels import Place, candidate_hash, read_labels, say
@@ -489,6 +490,34 @@ def test_the_share_of_peoples_seeds_is_kept_where_real_ones_fall(
     assert [len(accepted(store)) for store in seeded] == [2, 2]
     (run,) = joined(tmp_path, *seeded).runs
     assert (run.accepted, run.refused) == (2, {"duplicate": 1, "over_quota": 1})
+
+
+def forget(store: Path, *settings: str) -> None:
+    """Let a store's sessions say nothing of some settings, as those of earlier versions do."""
+    with connect(store, write=True) as connection:
+        for rid, told in connection.execute("SELECT rid, settings FROM sessions").fetchall():
+            kept = {key: value for key, value in json.loads(told).items() if key not in settings}
+            connection.execute(
+                "UPDATE sessions SET settings = ? WHERE rid = ?", [json.dumps(kept), rid]
+            )
+
+
+def test_what_sessions_of_earlier_versions_do_not_tell_decides_nothing(
+    tmp_path: Path, quotas: list[Path], seeded: list[Path]
+) -> None:
+    shares, parts = copies(tmp_path, seeded), copies(tmp_path, quotas)
+    for store in (*shares, *parts):
+        forget(store, "quota", "real_share")
+    (run,) = joined(tmp_path, *shares).runs
+    assert (run.accepted, run.refused) == (3, {"duplicate": 1})
+    told = rows(tmp_path / "out.duckdb", "SELECT settings FROM sessions")
+    assert told
+    assert not any(json.loads(one).keys() & {"quota", "real_share"} for (one,) in told)
+    for out, forgotten in (("kinds", ()), ("nothing", TOLD)):
+        for store in parts:
+            forget(store, *forgotten)
+        (run,) = joined(tmp_path, *parts, out=out).runs
+        assert (run.accepted, run.refused) == (10, {})
 
 
 def test_an_item_of_two_stores_is_taken_whole_from_one(tmp_path: Path) -> None:
