@@ -21,6 +21,8 @@ import copy
 import functools
 import inspect
 import os
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -86,7 +88,8 @@ async def run_checks(
     loop, results = asyncio.get_running_loop(), []
     for check in checks:
         if check.slow:
-            results.append(await loop.run_in_executor(_threads(), _run, check, candidate, seed))
+            ran = await loop.run_in_executor(_threads(), _run_slow, check, candidate, seed)
+            results.append(ran)
         else:
             results.append(_run(check, candidate, seed))
     return tuple(results)
@@ -103,14 +106,33 @@ def _run(check: Check, candidate: Json, seed: Json) -> CheckResult:
     )
 
 
+def _run_slow(check: Check, candidate: Json, seed: Json) -> CheckResult:
+    global _waited
+    begun, used = time.monotonic(), time.thread_time()
+    try:
+        return _run(check, candidate, seed)
+    finally:
+        with _counting:
+            _waited += (time.monotonic() - begun) - (time.thread_time() - used)
+
+
+def program_seconds() -> float:
+    """Return how long slow checks of this process have waited for the programs that they run."""
+    return _waited
+
+
+_waited = 0.0
+_counting = threading.Lock()
 _sharing = 1
 """Processes that run slow checks on this machine, this one included."""
 
 
 def share_cores(processes: int) -> None:
-    """Run only so many slow checks at once that others have their part; before the first of them."""
+    """Run only so many slow checks at once from now on that others have their part."""
     global _sharing
-    _sharing = processes
+    if processes != _sharing:
+        _sharing = processes
+        _threads.cache_clear()  # those of before end when they have no more to do
 
 
 @functools.cache

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from agentloop.engines import Task, Walked
+from agentloop.engines.demand import Load
 from agentloop.engines.hand import Hand
-from agentloop.engines.load import Load
 from agentloop.engines.parcel import Place
 from agentloop.engines.till import Till
 from agentloop.store.journal import Memory
@@ -49,6 +49,8 @@ class Bench:
     """Its part of the calls."""
     hand: Hand | None = None
     """None while nobody is there who can walk."""
+    came: bool = False
+    """Whether anybody ever was."""
     open: bool = False
     """Whether it is given items."""
     leaving: bool = False
@@ -57,8 +59,10 @@ class Bench:
     jobs: dict[int, Job] = field(default_factory=dict)
     told: Counter[str] = field(default_factory=Counter)
     """What it has said, and how often."""
-    load: Load | None = None
+    loads: list[Load] = field(default_factory=list)
     """How much it had to do, since that was last judged."""
+    came_home: int = 0
+    """Items that it has ended since its last report."""
     bounds: tuple[int, Sequence[Place]] = (-1, ())
     """The places whose parts bound its calls, and the number of that word; none but its own at first."""
     cleared: asyncio.Event = field(default_factory=asyncio.Event)
@@ -75,11 +79,23 @@ class Bench:
         self.open, self.leaving = False, True
         self._look()
 
+    def stay(self) -> None:
+        """Be let go no more."""
+        self.open, self.leaving = True, False
+        self.cleared.clear()
+
+    def weigh(self, load: Load) -> None:
+        """Take note of a report; one without an item's end says nothing of what there is to do."""
+        if self.came_home and self.open:
+            self.loads.append(load)
+        self.came_home = 0
+
     def ended(self, number: int) -> Job:
         """Return a job that nobody walks here any more."""
         job = self.jobs.pop(number)
         job.bench = None
         job.left.set()
+        self.came_home += 1
         self._look()
         return job
 
@@ -87,6 +103,7 @@ class Bench:
         """Return the jobs of a worker that is gone, and wait for nothing that it should have said."""
         jobs = [self.ended(number) for number in list(self.jobs)]
         self._obeyed.set()
+        self.loads, self.came_home = [], 0
         return jobs
 
     async def bound(self, number: int, places: Sequence[Place]) -> None:
@@ -103,7 +120,7 @@ class Bench:
 
     def stood(self, hand: Hand) -> None:
         """Take a worker who can walk."""
-        self.hand = hand
+        self.hand, self.came = hand, True
         number, places = self.bounds
         if places:
             hand.send("bound", number, places)

@@ -73,9 +73,12 @@ class ActorHand(Hand):
                 if not coming.done():
                     raise WorkerError(f"{self.name} does not start: it {_how(self._service)}")
                 end, seals = coming.result()
-            finally:
+            except BaseException:
                 coming.cancel()
                 await asyncio.wait([coming])
+                if not coming.cancelled() and not coming.exception():
+                    coming.result()[0].close()
+                raise
         self._wire = await Wire.over(end, self._take, self._lost, seals)
         self._service.add_done_callback(self._over)
         self.send("begin", self._orders)
@@ -216,7 +219,7 @@ class Cluster(Processes):
                 "others: name a model that all can reach"
             )
 
-    def _wanted(self) -> int:
+    def _at_first(self) -> int:
         said = self._plan.settings.workers
         return said if isinstance(said, int) else max(1, self._free)
 

@@ -35,10 +35,12 @@ PATIENCE = 10.0  # seconds within which somebody listens at an address
 @contextlib.contextmanager
 def started_here(processors: int) -> Iterator[None]:
     """Run a cluster on this machine, which nobody else reaches. Raises WorkerError."""
-    # Ray reads the mode at its import; one imported before sets it at its start, from 2.60 on
-    mode = {} if "ray" in sys.modules else {MODE: "token"}
     own = {"num_cpus": processors, "object_store_memory": SMALL, "include_dashboard": False}
-    with _environment(QUIET | _ours() | mode):
+    with _environment(QUIET | _ours()):
+        if (
+            "ray" not in sys.modules
+        ):  # it reads the mode at its import; one imported before, at its start
+            os.environ[MODE] = "token"
         import ray
 
         with _on_loopback(), _connected("local", "Ray does not start", **own):
@@ -60,7 +62,10 @@ def _connected(address: str, what: str, **more: Any) -> Iterator[None]:
     import ray  # its constants are read from the environment, which stands now
 
     with _own_signals(), _said_by(what):
-        ray.init(address, log_to_driver=False, configure_logging=False, **more)
+        try:
+            ray.init(address, log_to_driver=False, configure_logging=False, **more)
+        except SystemExit:  # SIGTERM, as Ray hears it
+            raise KeyboardInterrupt from None
     with _silent():
         try:
             yield
@@ -88,7 +93,7 @@ def _refuse_an_open(address: str) -> None:
     host = address.rpartition(":")[0].strip("[]")
     if not ipaddress.ip_address(host).is_loopback:
         raise WorkerError(f"Ray listens at {address}, where others reach it, not on loopback alone")
-    if MODE not in os.environ:
+    if os.environ.get(MODE) != "token":
         raise WorkerError(f"Ray asks nobody for a token: set {MODE}=token before it is imported")
 
 

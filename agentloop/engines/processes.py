@@ -25,10 +25,10 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from agentloop.engines import Driver, Task, Walked, items_at_once, load, processors
+from agentloop.engines import Driver, Task, Walked, demand, items_at_once, processors
 from agentloop.engines.bench import SUSPECT, Bench, Job
+from agentloop.engines.demand import Load
 from agentloop.engines.hand import Hand
-from agentloop.engines.load import Load
 from agentloop.engines.parcel import Orders, Parcel, limits_of, pack
 from agentloop.engines.staff import Staff
 from agentloop.engines.till import Permits, Till
@@ -78,7 +78,7 @@ class Processes:
     async def start(self, driver: Driver) -> None:
         """Start the workers. Raises UserError where one of them cannot."""
         self._driver = driver
-        wanted = self._wanted()
+        wanted = self._at_first()
         count = min(wanted, self._most)
         if count < wanted and not self._scales():
             driver.note(
@@ -106,7 +106,7 @@ class Processes:
         """Return what every worker is given."""
         return pack(self._plan)
 
-    def _wanted(self) -> int:
+    def _at_first(self) -> int:
         """Return how many workers there should be, as far as processors go."""
         said = self._plan.settings.workers
         return processors() if said == "auto" else said or 1
@@ -139,7 +139,7 @@ class Processes:
             bench.place,
             budget is not None,
             self._served,
-            report=load.REPORT if self._scales() else 0.0,
+            report=demand.REPORT if self._scales() else 0.0,
         )
         hand = self._hire(orders, partial(self._take, bench), partial(self._lost, bench))
         bench.till = Till(budget, self._permits, hand.send)
@@ -283,7 +283,8 @@ class Processes:
         bench.obeyed(number)
 
     def _load(self, bench: Bench, load: Load) -> None:
-        self._staff.weigh(bench, load)
+        if not self._closing:
+            self._staff.weigh(bench, load)
 
     def _changed(self, text: str) -> None:
         """Tell of a change among workers; what waits may have somebody to go to."""
@@ -322,7 +323,10 @@ class Processes:
 
     async def _mend(self, bench: Bench) -> None:
         """Have the items of a worker that died go on, and fill its place unless it was to go."""
+        if bench.hand is None:
+            return  # it was let go
         await self._take_over(bench)
+        self._assign()
         if self._error is None and not bench.leaving:
             await self._refill(bench)
 
@@ -344,9 +348,10 @@ class Processes:
                 f"{self._deaths} workers died one after the other, and no item came home between "
                 f"them; the last {how}"
             )
+        next_one = "it was to go" if bench.leaving else "another takes its place"
         self._driver.note(
-            f"{hand.name} {how}: another takes its place, and what it had in hand ({len(again)}) "
-            "goes on from the journal"
+            f"{hand.name} {how}: {next_one}, and what it had in hand ({len(again)}) goes on from the "
+            "journal"
         )
 
     async def _refill(self, bench: Bench) -> None:

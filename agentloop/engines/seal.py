@@ -11,6 +11,7 @@ none can be changed, left out or sent again. It is not encrypted, as little as w
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import hmac
 import secrets
@@ -20,6 +21,9 @@ from dataclasses import dataclass
 SIZE = 32  # bytes of a secret, a nonce and a proof
 SEAL = 16  # bytes of a frame's digest
 PATIENCE = 10.0  # seconds that the other end has to prove itself
+GUESTS = 64  # connections that may be about to prove themselves
+SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED}  # it passes
+PAUSE = 0.1  # seconds until it is tried again
 
 
 class Stranger(Exception):
@@ -85,11 +89,15 @@ async def shake(end: socket.socket, secret: bytes, *, driver: bool) -> Seals:
 async def welcomed(listener: socket.socket, secret: bytes) -> tuple[socket.socket, Seals]:
     """Return a connection to the first who knows the secret; others keep nobody waiting."""
     first: asyncio.Future[tuple[socket.socket, Seals]] = asyncio.get_running_loop().create_future()
-    guests: set[asyncio.Task[None]] = set()
+    guests: dict[asyncio.Task[None], None] = {}
     door = asyncio.create_task(_opened(listener, secret, first, guests))
     door.add_done_callback(lambda _: _failed(door, first))
     try:
         return await first
+    except BaseException:
+        if first.done() and not first.cancelled() and not first.exception():
+            first.result()[0].close()
+        raise
     finally:
         for task in (door, *guests):
             task.cancel()
@@ -100,15 +108,24 @@ async def _opened(
     listener: socket.socket,
     secret: bytes,
     first: asyncio.Future[tuple[socket.socket, Seals]],
-    guests: set[asyncio.Task[None]],
+    guests: dict[asyncio.Task[None], None],
 ) -> None:
-    """Meet whoever comes, each in a task of its own."""
+    """Meet whoever comes, each in a task of its own; where they are many, the first has to go."""
     loop = asyncio.get_running_loop()
     while True:
-        end, _ = await loop.sock_accept(listener)
+        try:
+            end, _ = await loop.sock_accept(listener)
+        except OSError as error:
+            if error.errno not in SHORT:
+                raise
+            await asyncio.sleep(PAUSE)
+            continue
+        if len(guests) >= GUESTS:
+            next(iter(guests)).cancel()
         guest = asyncio.create_task(_met(end, secret, first))
-        guests.add(guest)
-        guest.add_done_callback(guests.discard)
+        guests[guest] = None
+        guest.add_done_callback(guests.pop)
+        await asyncio.sleep(0)  # once begun, it closes its end whatever becomes of it
 
 
 def _failed(door: asyncio.Task[None], first: asyncio.Future[tuple[socket.socket, Seals]]) -> None:

@@ -17,7 +17,7 @@ from functools import partial
 from typing import Any
 
 from agentloop.engines.bench import Bench
-from agentloop.engines.load import Load, wanted
+from agentloop.engines.demand import ROUNDS, Load, mean, wanted
 from agentloop.engines.parcel import Place
 
 Background = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
@@ -85,8 +85,11 @@ class Staff:
         """Go on with the others, and ask for no more. Raises the error where there are none."""
         async with self._lock:
             self._forget(bench)
-            if not self.everybody:
+            others = self.everybody
+            if not others:
                 raise error
+            if all(other.leaving for other in others):
+                others[0].stay()
             self._room = len(self.benches)
             self._changed(
                 f"worker {bench.number + 1} stays away, and what is left of them goes on: {error}"
@@ -94,20 +97,17 @@ class Staff:
             await self._divide()
 
     def weigh(self, bench: Bench, load: Load) -> None:
-        """Take note of a worker's load; once all have told theirs, have more of them, or fewer."""
-        if not bench.open:
-            return
-        bench.load = load
+        """Take note of a worker's report; once all have told enough, have more of them, or fewer."""
+        bench.weigh(load)
         here = [bench for bench in self.benches if bench.open]
-        loads = [bench.load for bench in here if bench.load is not None]
-        if len(loads) < len(here):
+        if not here or min(len(one.loads) for one in here) < ROUNDS:
             return
+        count = wanted([mean(one.loads) for one in here], self._room)
         for one in here:
-            one.load = None
-        count = wanted(loads, self._room)
-        if count <= len(here):
+            one.loads = []
+        if count < len(here):
             self._call_off()
-        elif not self._coming and len(here) == len(self.benches):
+        elif not self._coming and len(here) == len(self.benches):  # nobody comes or goes
             for _ in range(count - len(here)):
                 new = Bench(next(self._numbers), Place(0, count))
                 self.expect(new, partial(self._fill, new))
@@ -118,7 +118,7 @@ class Staff:
     def _call_off(self) -> None:
         """Expect nobody any more who does not stand yet."""
         for bench, task in list(self._coming.items()):
-            if bench.hand is None:
+            if not bench.came:
                 del self._coming[bench]
                 task.cancel()
 
@@ -126,9 +126,13 @@ class Staff:
         """Let a worker go, once it has nothing more in hand."""
         await bench.cleared.wait()
         async with self._lock:
+            if not bench.leaving:
+                return
             hand, bench.hand = bench.hand, None
             if hand is not None:
                 await hand.close()
+            if bench.till is not None:
+                bench.till.cut_off()
             self._forget(bench)
             await self._divide()
         self._changed(f"workers: {len(self.benches)} from here on: more had too little to do")

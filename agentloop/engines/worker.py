@@ -27,10 +27,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from agentloop.checks import share_cores
+from agentloop.checks import program_seconds, share_cores
 from agentloop.collecting import seldom_collecting
 from agentloop.engines import Task
-from agentloop.engines.load import Load
+from agentloop.engines.demand import Load
 from agentloop.engines.parcel import Orders, Place, limits_of, unpack
 from agentloop.engines.remote import LeasedPace, Permit, Questions, RemoteBank, RemoteJournal
 from agentloop.engines.seal import Seals
@@ -86,13 +86,14 @@ class Worker:
             at, used = time.monotonic(), processor_seconds()
             await asyncio.sleep(every)
             busy = (processor_seconds() - used) / (time.monotonic() - at)
-            borne = all(limits.width >= limits.concurrency for limits in self._limits.values())
+            borne = all(limits.borne for limits in self._limits.values())
             self._wire.send("load", Load(busy, borne))
 
     def bound(self, number: int, places: Sequence[Place]) -> None:
         """Make no more calls at once than each place allows, and say when that is so."""
         for role, limits in self._limits.items():
             limits.bound(min(place.share(self._whole[role]) for place in places))
+        share_cores(max(place.among for place in places))
         self._beside(self._obey(number))
 
     async def _obey(self, number: int) -> None:
@@ -178,9 +179,8 @@ class Worker:
 
 
 def processor_seconds() -> float:
-    """Return what this process has used of processors, with the programs that it has run."""
-    used = os.times()
-    return used.user + used.system + used.children_user + used.children_system
+    """Return what this process has used of processors, and the programs that its checks run."""
+    return time.process_time() + program_seconds()
 
 
 def _is_left() -> bool:
@@ -245,7 +245,11 @@ class Home(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Send one line, from whatever thread it comes."""
-        text = f"{record.name}: {_first_line(record)}"
+        try:
+            text = f"{record.name}: {_first_line(record)}"
+        except Exception:  # words and what belongs into them do not go together
+            self.handleError(record)
+            return
         if len(self._sent) == WARNINGS:
             text = f"a worker warns of more; the rest is in {_log() or 'its log'}"
         if text not in self._sent and len(self._sent) <= WARNINGS:

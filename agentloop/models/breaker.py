@@ -226,10 +226,17 @@ class Width:
     def bound(self, ceiling: int) -> None:
         """Have another ceiling; the endpoint is taken to bear as large a part of it as before."""
         part = ceiling / self._ceiling
-        self._ceiling = ceiling
         if self._blamed is not None:
             self._blamed = (self._blamed[0] * part, self._blamed[1])
-        self._set(self._width * part)
+        whole = self._width >= self._ceiling
+        self._ceiling = ceiling
+        self._width = float(ceiling) if whole else self._width * part
+        self.calls = max(1, int(self._width))
+
+    @property
+    def full(self) -> bool:
+        """Whether as many calls may go as ever, and refusals are few."""
+        return self._width >= self._ceiling and not self.rest
 
     def served(self, kind: Kind, latency: float, load: int, now: float) -> None:
         """Take note of a reply, its latency and the most calls that were under way beside it."""

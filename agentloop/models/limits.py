@@ -216,9 +216,9 @@ class Limits:
         self._gate = Gate(self._width, self._pace, self._breaker)
 
     @property
-    def width(self) -> int:
-        """Calls at once that the endpoint is found to bear, up to `concurrency`."""
-        return self._width.calls
+    def borne(self) -> bool:
+        """Whether the endpoint is found to bear all calls at once that there may be."""
+        return self._width.full
 
     def bound(self, concurrency: int) -> None:
         """Have other calls at once from now on; those that are under way go on."""

@@ -50,6 +50,11 @@ def row_id() -> str:
     return f"{time.time_ns():x}-{os.getpid():x}-{next(_rows):x}"
 
 
+def pause(took: float) -> float:
+    """Return the seconds until the next fold, after one that took so much of a processor."""
+    return max(FOLD_SECONDS, min(FOLD_LATEST, took / FOLD_SHARE))
+
+
 class Writer:
     """Owns a store while it is open. `append` is cheap and safe; folding happens in a thread."""
 
@@ -147,7 +152,7 @@ class Writer:
     def _work(self) -> None:
         took = 0.0
         while True:
-            self._wake.wait(max(FOLD_SECONDS, min(FOLD_LATEST, took / FOLD_SHARE)))
+            self._wake.wait(pause(took))
             self._wake.clear()
             if self._closing:
                 return
@@ -157,6 +162,7 @@ class Writer:
             try:
                 self._fold_beside()
             except StoreBusy:
+                took = 0.0
                 continue  # a reader only delays a fold
             except Exception as error:
                 self._error = error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -17,7 +18,8 @@ import pytest
 from aiohttp import web
 
 import agentloop as al
-from agentloop.engines.hand import told
+from agentloop.engines.bench import Bench
+from agentloop.engines.hand import Hand, told
 from agentloop.errors import IdentityError, RecipeError, SettingsError, WorkerError
 from agentloop.recipes import FoundRecipe
 from agentloop.records import Event
@@ -99,7 +101,7 @@ class TestAuto:
     def test_those_who_idle_go_and_the_rest_makes_all_calls(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("agentloop.engines.load.REPORT", 0.5)
+        monkeypatch.setattr("agentloop.engines.demand.REPORT", 0.5)
         monkeypatch.setattr("agentloop.engines.processes.processors", lambda: 3)
 
         def listen(event: Event) -> None:
@@ -113,6 +115,43 @@ class TestAuto:
             run = play(recipe, tmp_path, workers="auto", seeds=seeds(120), progress=listen, **model)
             assert server.peak == WIDE
         assert (run.counts["accepted"], run.counts["calls"]) == (120, 240)
+
+    def test_what_one_had_in_hand_that_died_when_it_was_to_go_is_walked(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its place is gone before anybody knows how it ended, and nothing else is under way."""
+        monkeypatch.setattr("agentloop.engines.demand.REPORT", 0.1)
+        monkeypatch.setattr("agentloop.engines.processes.processors", lambda: 2)
+        ended, leave, rest = Hand.ended, Bench.leave, asyncio.Event()
+        gone, held, settled = list[str](), list[int](), list[str]()
+
+        async def late(hand: Hand) -> str:
+            await rest.wait()
+            return await ended(hand)
+
+        def leave_and_die(bench: Bench) -> None:
+            leave(bench)
+            assert bench.hand is not None
+            held.append(len(bench.jobs))
+            bench.hand.kill()
+
+        def listen(event: Event) -> None:
+            if "from here on" in event.data.get("text", ""):
+                gone.append(event.data["text"])
+            settled.extend([event.kind] if event.kind == "settled" else [])
+            if gone and len(settled) + held[0] == 16:
+                rest.set()
+
+        monkeypatch.setattr(Hand, "ended", late)
+        monkeypatch.setattr(Bench, "leave", leave_and_die)
+        with serving(agent()) as server:
+            server.latency = 0.3
+            model = {"model": "openai/x", "base_url": server.url, "client": "direct"}
+            recipe = str(write_graph(tmp_path))
+            more: dict[str, Any] = {"workers": "auto", "concurrency": 2, "seeds": seeds(16)}
+            run = play(recipe, tmp_path, progress=listen, **more, **model)
+        assert len(held) == 1
+        assert run.counts["accepted"] == 16
 
 
 class TestDeath:

@@ -221,7 +221,7 @@ class TestRoom:
         self, tmp_path: Path, ray_address: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """A processor is free as soon as one is asked for, as where a cluster grows by demand."""
-        monkeypatch.setattr("agentloop.engines.load.REPORT", 0.5)
+        monkeypatch.setattr("agentloop.engines.demand.REPORT", 0.5)
         enough = tmp_path / "enough"
         busy = f"""
 def think(candidate, seed):

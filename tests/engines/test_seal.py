@@ -60,8 +60,13 @@ def test_one_without_the_secret_stays_outside_and_learns_that() -> None:
     assert isinstance(there, Stranger)
 
 
-def test_those_who_say_nothing_keep_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("guests", [64, 8])
+def test_those_who_say_nothing_keep_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch, guests: int
+) -> None:
+    """Where they are many, the first of them are put out before somebody has come."""
     monkeypatch.setattr("agentloop.engines.seal.PATIENCE", 3600.0)
+    monkeypatch.setattr("agentloop.engines.seal.GUESTS", guests)
     secret = fresh()
 
     async def meet() -> None:

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from agentloop.engines.bench import Bench, Job
-from agentloop.engines.load import Load
+from agentloop.engines.demand import ROUNDS, Load
 from agentloop.engines.parcel import Place
 from agentloop.engines.staff import Staff
 from agentloop.errors import WorkerError
@@ -91,6 +91,12 @@ class Stage:
 
     def weigh(self, busy: float) -> None:
         for bench in list(self.staff.benches):
+            self.report(bench, busy)
+
+    def report(self, bench: Bench, busy: float, rounds: int = ROUNDS) -> None:
+        """Have one say so often how busy it was while an item ended."""
+        for _ in range(rounds):
+            bench.came_home += 1
             self.staff.weigh(bench, Load(busy, borne=True))
 
     @property
@@ -181,13 +187,15 @@ def test_one_that_is_let_go_ends_its_items_first() -> None:
 def test_one_that_does_not_stand_yet_is_no_longer_expected() -> None:
     async def work() -> None:
         stage = Stage()
-        await stage.begin(1, 4)
+        await stage.begin(2, 4)
         never = asyncio.get_running_loop().create_future()
         stage.staff.expect(Bench(9, Place(0, 2)), lambda: never)
         stage.weigh(0.97)  # somebody is expected already
         await stage.rest()
-        assert len(stage.staff.everybody) == 2
-        stage.weigh(0.5)
+        assert len(stage.staff.everybody) == 3
+        stage.weigh(0.7)  # less to do for a moment is no reason
+        assert len(stage.staff.everybody) == 3
+        stage.weigh(0.1)
         await stage.rest()
         assert (len(stage.staff.everybody), never.cancelled()) == (1, True)
 
@@ -204,7 +212,106 @@ def test_where_one_stays_away_others_go_on_and_no_more_are_asked_for() -> None:
         assert stage.told == ["worker 2 stays away, and what is left of them goes on: no room"]
         stage.weigh(0.97)
         await stage.rest()
-        assert len(stage.staff.everybody) == 1
+        assert (len(stage.staff.everybody), len(stage.told)) == (1, 1)
+
+    run(work())
+
+
+def test_nobody_is_asked_for_while_one_is_still_leaving() -> None:
+    """There is room for two, and each has a call at least."""
+
+    async def work() -> None:
+        stage = Stage()
+        await stage.begin(2, 2)
+        one, other = stage.staff.benches
+        other.jobs[7] = job(other)
+        stage.weigh(0.1)
+        stage.report(one, 0.97)
+        await stage.rest()
+        assert stage.staff.everybody == [one, other]
+
+    run(work())
+
+
+def test_who_comes_during_a_division_is_told_of_it() -> None:
+    async def work() -> None:
+        bench = Bench(0, Place(0, 2))
+        await bench.bound(3, (Place(0, 2), Place(0, 4)))
+        hand: Any = Caller(bench)
+        bench.stood(hand)
+        assert hand.most == WHOLE // 4
+
+    run(work())
+
+
+def test_one_that_dies_before_it_is_judged_is_not_let_go_while_another_comes() -> None:
+    """Its place is being filled: who comes would be forgotten."""
+
+    async def work() -> None:
+        stage = Stage()
+        await stage.begin(2, 2)
+        one, other = stage.staff.benches
+        stage.report(other, 0.1)
+        other.hand = None
+        other.bereft()
+        stage.report(one, 0.1)
+        await stage.fill(other)
+        await stage.rest()
+        assert stage.staff.everybody == [one, other]
+        assert other.open
+
+    run(work())
+
+
+def test_one_that_stood_and_died_is_still_expected() -> None:
+    async def work() -> None:
+        stage = Stage()
+        await stage.begin(2, 4)
+        for hand in stage.hands.values():
+            hand.call()  # these calls end before another may begin
+        stage.weigh(0.97)
+        await stage.rest()
+        new = stage.staff.everybody[-1]
+        new.hand = None
+        new.bereft()
+        stage.weigh(0.1)
+        await stage.rest()
+        assert new in stage.staff.everybody
+
+    run(work())
+
+
+def test_the_last_one_stays_although_it_was_to_go() -> None:
+    async def work() -> None:
+        stage = Stage()
+        await stage.begin(2, 2)
+        one, other = stage.staff.benches
+        other.jobs[7] = job(other)
+        stage.weigh(0.1)
+        assert other.leaving
+        await stage.staff.do_without(one, WorkerError("it has other prompts"))
+        other.ended(7)
+        await stage.rest()
+        assert stage.staff.benches == [other]
+        assert (other.open, stage.hands[other].most) == (True, WHOLE)
+
+    run(work())
+
+
+def test_as_long_as_first_answers_are_waited_for_nobody_is_let_go() -> None:
+
+    async def work() -> None:
+        stage = Stage()
+        await stage.begin(2, 2)
+        one, other = stage.staff.benches
+        for bench in 5 * [one, other]:
+            stage.staff.weigh(bench, Load(0.0, borne=True))
+        stage.report(one, 0.0)
+        stage.report(other, 0.0, ROUNDS - 1)
+        assert not other.leaving
+        stage.report(other, 0.0, 1)
+        await stage.rest()
+        assert stage.staff.benches == [one]
 
     run(work())
 

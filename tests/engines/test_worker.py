@@ -15,8 +15,11 @@ from agentloop.engines.parcel import Place
 from agentloop.engines.wire import HEAD, Message
 from agentloop.engines.worker import Worker, serve
 from agentloop.errors import StoreError
+from agentloop.models.base import Reply, Request, Structured
+from agentloop.models.limits import Limits
 from agentloop.records import Verdict
 from tests.engines.test_remote import Line
+from tests.models.asking import PLAIN
 
 TASK = Task("an item", 0, {}, {}, 0)
 DROPPED = Verdict(verdict="rejected", reason="filtered")
@@ -107,3 +110,74 @@ def test_a_worker_whose_orders_cannot_be_read_waits_for_no_others() -> None:
             return await asyncio.wait_for(serve(theirs), 60)
 
     assert asyncio.run(work()) == 1
+
+
+class Held:
+    """A model whose answers are held back."""
+
+    name = "own/held"
+    identity = {"model": "own/held"}  # noqa: RUF012
+
+    def __init__(self) -> None:
+        self.under_way: list[asyncio.Future[None]] = []
+
+    async def complete(self, request: Request, structured: Structured) -> Reply:
+        answer = asyncio.get_running_loop().create_future()
+        self.under_way.append(answer)
+        await answer
+        return Reply("well")
+
+    async def aclose(self) -> None: ...
+
+
+class Endpoint:
+    """Where a role's calls go."""
+
+    def __init__(self, limits: Limits):
+        self.limits = limits
+        self.note: Any = None
+
+
+def test_a_worker_obeys_once_no_more_calls_are_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is bound by each of the places, and begins no call beyond them meanwhile."""
+
+    async def work() -> None:
+        model = Held()
+        limits = Limits(model, 6)
+        endpoint = Endpoint(limits)
+        shop = SimpleNamespace(endpoints={"critic": endpoint})
+        monkeypatch.setattr("agentloop.engines.worker.unpack", lambda _: shop)
+        monkeypatch.setattr("agentloop.engines.worker.Walker", lambda *_: None)
+        orders: Any = SimpleNamespace(
+            parcel=SimpleNamespace(run="r"), budget=False, place=Place(0, 1), served={}, keys={}
+        )
+        orders.report = 0.0
+        line = Line()
+        worker = Worker(line, orders)
+        calls = [asyncio.create_task(limits.complete(PLAIN, "prompt")) for _ in range(8)]
+        await turns()
+        assert len(model.under_way) == 6
+        worker.bound(1, (Place(0, 3), Place(0, 2)))
+        for answer in model.under_way[:4]:
+            await turns()
+            assert ("obeyed", 1) not in line.sent
+            answer.set_result(None)
+        await turns()
+        assert len(model.under_way) == 6
+        assert ("obeyed", 1) in line.sent
+        worker.bound(2, (Place(0, 1),))
+        await turns()
+        assert ("obeyed", 2) in line.sent
+        assert len(model.under_way) == 8
+        for answer in model.under_way:
+            if not answer.done():
+                answer.set_result(None)
+        await asyncio.gather(*calls)
+        await worker.close()
+
+    asyncio.run(work())
+
+
+async def turns() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)

@@ -413,10 +413,16 @@ class TestAnotherWidth:
         for _ in range(MANY):
             width.refused(1.0, 0, 1.0)
         assert width.calls == 8
-        width.bound(4)
-        assert width.calls == 2
-        width.bound(8)
-        assert width.calls == 4
+        for ceiling, calls in ((4, 2), (1, 1), (8, 4)):
+            width.bound(ceiling)
+            assert (width.calls, width.full) == (calls, False)
+
+    @given(st.lists(st.integers(1, 200), min_size=1))
+    def test_all_of_it_stays_all_of_it(self, ceilings: list[int]) -> None:
+        width = Width(7)
+        for ceiling in ceilings:
+            width.bound(ceiling)
+            assert (width.calls, width.full) == (ceiling, True)
 
 
 class Slow:

@@ -14,7 +14,7 @@ from agentloop.errors import StoreError
 from agentloop.records import Json
 from agentloop.store import Store
 from agentloop.store.files import Files, connect
-from agentloop.store.writer import Writer
+from agentloop.store.writer import Writer, pause
 from tests.builders import python
 
 HOLD = """
@@ -289,3 +289,7 @@ def held_elsewhere(path: Path) -> Iterator[None]:
         assert reader.stdout.readline() == "ready\n"
         yield
         reader.communicate("\n")
+
+
+def test_dear_folds_come_seldomer_and_nobody_waits_for_ever() -> None:
+    assert [pause(took) for took in (0.0, 0.01, 0.05, 3.0)] == [2.0, 2.0, 5.0, 10.0]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agentloop.engines.load import AIM, Load, wanted
+from agentloop.engines.demand import AIM, Load, wanted
 
 LOADS = st.lists(st.builds(Load, st.floats(0, 1.1), st.booleans()), min_size=1, max_size=80)
 
@@ -25,7 +25,9 @@ def test_where_an_endpoint_has_shown_its_limit_there_are_no_more() -> None:
     assert wanted([*loads(3, 0.97), Load(0.97, borne=False)], 100) == 4
 
 
-@pytest.mark.parametrize(("count", "busy", "fewer"), [(2, 0.1, 1), (8, 0.3, 4), (4, 0.0, 1)])
+@pytest.mark.parametrize(
+    ("count", "busy", "fewer"), [(2, 0.1, 1), (8, 0.3, 4), (8, 0.0, 4), (6, 0.4, 4)]
+)
 def test_where_they_idle_there_are_fewer(count: int, busy: float, fewer: int) -> None:
     assert wanted(loads(count, busy), 100) == fewer
 
