@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 
 import pytest
 
-from agentloop.checks import Check, Finding, fail, passed, run_checks
+from agentloop.checks import Check, Finding, fail, passed, program_seconds, run_checks
 from agentloop.records import Json
 
 PATIENCE = 30.0  # seconds after which a deadlock is a failure
@@ -101,3 +103,17 @@ def test_a_slow_check_cannot_change_the_candidate() -> None:
     candidate: Json = {"answer": "x"}
     asyncio.run(run_checks([Check("clears", clears, slow=True)], candidate, {}))
     assert candidate == {"answer": "x"}
+
+
+def test_what_programs_take_is_counted_of_slow_checks() -> None:
+    """A worker that waits for them does not idle."""
+
+    def runs(candidate: Json, seed: Json) -> Finding:
+        subprocess.run([sys.executable, "-c", ""], check=True)
+        return passed()
+
+    before = program_seconds()
+    asyncio.run(run_checks([Check("quick", runs)], {}, {}))
+    assert program_seconds() == before
+    asyncio.run(run_checks([Check("slow", runs, slow=True)], {}, {}))
+    assert program_seconds() > before
