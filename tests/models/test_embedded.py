@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -50,7 +51,8 @@ def children(pid: int | str = "self") -> set[int]:
     """Return the processes that a process has started."""
     found: set[int] = set()
     for task in Path(f"/proc/{pid}/task").iterdir():
-        found |= {int(child) for child in (task / "children").read_text().split()}
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # the thread has ended
+            found |= {int(child) for child in (task / "children").read_text().split()}
     return found
 
 
@@ -90,7 +92,7 @@ def test_a_schema_is_obeyed_logprobs_come_and_the_server_goes() -> None:
     assert token.logprobs is not None
     assert len(token.logprobs[0]) == 20
     assert max(token.logprobs[0].values()) <= 0
-    assert children() == before
+    assert not children() - before
 
 
 @pytest.mark.embedded
