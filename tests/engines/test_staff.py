@@ -83,11 +83,15 @@ class Stage:
         self.tasks.append(asyncio.create_task(work))
         return self.tasks[-1]
 
-    async def begin(self, count: int, room: int) -> None:
-        self.staff.make(count, room)
-        for bench in self.staff.benches:
-            await self.fill(bench)
-        await self.staff.begin()
+    @classmethod
+    async def of(cls, count: int, room: int) -> Stage:
+        """Return a staff of so many that has begun."""
+        stage = cls()
+        stage.staff.make(count, room)
+        for bench in stage.staff.benches:
+            await stage.fill(bench)
+        await stage.staff.begin()
+        return stage
 
     def weigh(self, busy: float) -> None:
         for bench in list(self.staff.benches):
@@ -120,8 +124,7 @@ EVENTS = st.lists(
 @example(7, ["call"] * 7 + ["busy"] + ["turn"] * 6 + ["call"] * 16)  # one of the old gets more
 def test_no_more_calls_are_made_than_one_process_would_make(count: int, events: list[str]) -> None:
     async def work() -> None:
-        stage = Stage()
-        await stage.begin(count, WHOLE)
+        stage = await Stage.of(count, WHOLE)
         for number, event in enumerate(events):
             await happen(stage, event, number)
             assert stage.calls <= WHOLE
@@ -163,14 +166,9 @@ async def revive(stage: Stage, bench: Bench) -> None:
     await stage.fill(bench)
 
 
-def run(work: Coroutine[Any, Any, None]) -> None:
-    asyncio.run(work)
-
-
 def test_one_that_is_let_go_ends_its_items_first() -> None:
     async def work() -> None:
-        stage = Stage()
-        await stage.begin(2, 2)
+        stage = await Stage.of(2, 2)
         kept, idle = stage.staff.benches
         idle.jobs[7] = job(idle)
         stage.weigh(0.1)
@@ -181,13 +179,12 @@ def test_one_that_is_let_go_ends_its_items_first() -> None:
         assert (stage.staff.benches, stage.hands[kept].most) == ([kept], WHOLE)
         assert stage.told == ["workers: 1 from here on: more had too little to do"]
 
-    run(work())
+    asyncio.run(work())
 
 
 def test_one_that_does_not_stand_yet_is_no_longer_expected() -> None:
     async def work() -> None:
-        stage = Stage()
-        await stage.begin(2, 4)
+        stage = await Stage.of(2, 4)
         never = asyncio.get_running_loop().create_future()
         stage.staff.expect(Bench(9, Place(0, 2)), lambda: never)
         stage.weigh(0.97)  # somebody is expected already
@@ -199,13 +196,12 @@ def test_one_that_does_not_stand_yet_is_no_longer_expected() -> None:
         await stage.rest()
         assert (len(stage.staff.everybody), never.cancelled()) == (1, True)
 
-    run(work())
+    asyncio.run(work())
 
 
 def test_where_one_stays_away_others_go_on_and_no_more_are_asked_for() -> None:
     async def work() -> None:
-        stage = Stage()
-        await stage.begin(1, 4)
+        stage = await Stage.of(1, 4)
         stage.refused = WorkerError("no room")
         stage.weigh(0.97)
         await stage.rest()
@@ -214,15 +210,14 @@ def test_where_one_stays_away_others_go_on_and_no_more_are_asked_for() -> None:
         await stage.rest()
         assert (len(stage.staff.everybody), len(stage.told)) == (1, 1)
 
-    run(work())
+    asyncio.run(work())
 
 
 def test_nobody_is_asked_for_while_one_is_still_leaving() -> None:
     """There is room for two, and each has a call at least."""
 
     async def work() -> None:
-        stage = Stage()
-        await stage.begin(2, 2)
+        stage = await Stage.of(2, 2)
         one, other = stage.staff.benches
         other.jobs[7] = job(other)
         stage.weigh(0.1)
@@ -230,7 +225,7 @@ def test_nobody_is_asked_for_while_one_is_still_leaving() -> None:
         await stage.rest()
         assert stage.staff.everybody == [one, other]
 
-    run(work())
+    asyncio.run(work())
 
 
 def test_who_comes_during_a_division_is_told_of_it() -> None:
@@ -241,15 +236,14 @@ def test_who_comes_during_a_division_is_told_of_it() -> None:
         bench.stood(hand)
         assert hand.most == WHOLE // 4
 
-    run(work())
+    asyncio.run(work())
 
 
 def test_one_that_dies_before_it_is_judged_is_not_let_go_while_another_comes() -> None:
     """Its place is being filled: who comes would be forgotten."""
 
     async def work() -> None:
-        stage = Stage()
-        await stage.begin(2, 2)
+        stage = await Stage.of(2, 2)
         one, other = stage.staff.benches
         stage.report(other, 0.1)
         other.hand = None
@@ -260,13 +254,12 @@ def test_one_that_dies_before_it_is_judged_is_not_let_go_while_another_comes() -
         assert stage.staff.everybody == [one, other]
         assert other.open
 
-    run(work())
+    asyncio.run(work())
 
 
 def test_one_that_stood_and_died_is_still_expected() -> None:
     async def work() -> None:
-        stage = Stage()
-        await stage.begin(2, 4)
+        stage = await Stage.of(2, 4)
         for hand in stage.hands.values():
             hand.call()  # these calls end before another may begin
         stage.weigh(0.97)
@@ -278,13 +271,12 @@ def test_one_that_stood_and_died_is_still_expected() -> None:
         await stage.rest()
         assert new in stage.staff.everybody
 
-    run(work())
+    asyncio.run(work())
 
 
 def test_the_last_one_stays_although_it_was_to_go() -> None:
     async def work() -> None:
-        stage = Stage()
-        await stage.begin(2, 2)
+        stage = await Stage.of(2, 2)
         one, other = stage.staff.benches
         other.jobs[7] = job(other)
         stage.weigh(0.1)
@@ -295,14 +287,13 @@ def test_the_last_one_stays_although_it_was_to_go() -> None:
         assert stage.staff.benches == [other]
         assert (other.open, stage.hands[other].most) == (True, WHOLE)
 
-    run(work())
+    asyncio.run(work())
 
 
 def test_as_long_as_first_answers_are_waited_for_nobody_is_let_go() -> None:
 
     async def work() -> None:
-        stage = Stage()
-        await stage.begin(2, 2)
+        stage = await Stage.of(2, 2)
         one, other = stage.staff.benches
         for bench in 5 * [one, other]:
             stage.staff.weigh(bench, Load(0.0, borne=True))
@@ -313,14 +304,13 @@ def test_as_long_as_first_answers_are_waited_for_nobody_is_let_go() -> None:
         await stage.rest()
         assert stage.staff.benches == [one]
 
-    run(work())
+    asyncio.run(work())
 
 
 def test_without_the_last_one_nothing_goes_on() -> None:
     async def work() -> None:
-        stage = Stage()
-        await stage.begin(1, 1)
+        stage = await Stage.of(1, 1)
         with pytest.raises(WorkerError, match="gone"):
             await stage.staff.do_without(stage.staff.benches[0], WorkerError("gone"))
 
-    run(work())
+    asyncio.run(work())
